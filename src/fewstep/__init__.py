@@ -1,0 +1,1 @@
+"""A post-training workshop for few-step flow-matching image models."""

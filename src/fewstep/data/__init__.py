@@ -1,0 +1,1 @@
+"""Prompts, pictures and precomputed samples, and the order in which they come."""

@@ -1,0 +1,1 @@
+"""Model families: one file each owns every convention of its models."""

@@ -1,0 +1,1 @@
+"""Flow matching as pure functions: the path, its noise levels, samplers and guidance."""

@@ -1,0 +1,304 @@
+"""LADD: latent adversarial diffusion distillation (Sauer et al. 2024, arXiv:2403.12015).
+
+    x      = (1 - sigma) x0 + sigma eps       x0: a teacher sample; sigma: a student level
+    x0_hat = x - sigma v_student(x, sigma, c)
+    F(x0)  = frozen teacher's features of x0 re-noised to a level of its own, logit-normal(m, s)
+    heads    minimise  E real(D(F(x0))) + E fake(D(F(sg[x0_hat])))
+    student  minimises E student(D(F(x0_hat)))
+
+The heads move at every step, the student at every N-th, after the heads and against the moved
+ones. On such a step the fakes go through student and teacher once: the heads' phase works on the
+detached features, the student's phase on the same features with their graph. The gradients are
+those of separate passes, bit for bit (`tests/equivalence/test_one_pass.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.data.batches import Batch
+from fewstep.families.base import Backbone, Cond
+from fewstep.flow import path, sigmas
+from fewstep.methods.base import Logs, Phase
+from fewstep.methods.health import health, spread
+from fewstep.methods.losses import Adversarial, AdversarialName, adversarial, r1_approx, r1_exact
+from fewstep.nets.ema import Ema
+from fewstep.nets.heads import Heads, HeadsConfig
+from fewstep.rng import Rng
+from fewstep.shapes import Latent, Logits, Sigma, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class LADDConfig:
+    layers: tuple[int, ...]
+    """Teacher blocks with a head; the deepest one decides how much of the teacher runs."""
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+
+    student_sigmas: tuple[float, ...] = (1.0, 0.9, 0.75, 0.5)
+    """The levels the sampler will visit (its grid without the final 0); here shift 3, 4 steps."""
+    student_probs: tuple[float, ...] = (0.7, 0.1, 0.1, 0.1)
+    """How often each level is trained; most at pure noise, the hardest (arXiv:2403.12015)."""
+    warmup_probs: tuple[float, ...] = (0.0, 0.0, 0.5, 0.5)
+    """The same during the first `warmup_steps`: easy levels first."""
+    warmup_steps: int = 500
+    """Steps of the loop (= moves of the heads) before `student_probs` apply."""
+    student_every: int = 3
+    """N: the student moves at steps N - 1, 2N - 1, ..., so the heads have always seen N batches."""
+
+    renoise_mean: float = 1.0
+    """m: logit of the median re-noise level. High levels hide texture: heads judge structure."""
+    renoise_std: float = 1.0
+    renoise: Literal["shared", "independent"] = "shared"
+    """Real and fake of one sample get one draw of level and noise, which leaves x0 against x0_hat
+    as the only difference within a pair (less variance), or a draw each."""
+
+    loss: AdversarialName = "hinge"
+    misaligned_weight: float = 0.0
+    """Weight of real pictures under a neighbour's text as additional fakes; 0 is off."""
+    r1: Literal["none", "exact", "approx"] = "none"
+    """Penalty on the slope of the heads: "exact" towards their input features, "approx" towards
+    x0, by a perturbed x0 at the same noise level (one more teacher pass)."""
+    r1_weight: float = 0.1
+    r1_noise_std: float = 0.1
+    """Size of the perturbation of x0 for r1 = "approx"."""
+
+    ema_decay: float = 0.99
+    """Of the student, counted in student moves; 0 exports the student as it is."""
+    ema_warmup: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.layers or len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"ladd.layers must name distinct teacher blocks, got {self.layers}")
+        if not self.student_sigmas or not all(0 < s <= 1 for s in self.student_sigmas):
+            raise ValueError(f"ladd.student_sigmas must lie in (0, 1], got {self.student_sigmas}")
+        for name, probs in (
+            ("student_probs", self.student_probs),
+            ("warmup_probs", self.warmup_probs),
+        ):
+            if len(probs) != len(self.student_sigmas):
+                raise ValueError(
+                    f"ladd.{name} needs one value for each of the {len(self.student_sigmas)} "
+                    f"student_sigmas, got {len(probs)}"
+                )
+            if min(probs) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-6):
+                raise ValueError(f"ladd.{name} must be >= 0 and sum to 1, got {probs}")
+        if self.student_every < 1:
+            raise ValueError(f"ladd.student_every must be >= 1, got {self.student_every}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"ladd.warmup_steps must be >= 0, got {self.warmup_steps}")
+        for name, value in (
+            ("renoise_std", self.renoise_std),
+            ("r1_weight", self.r1_weight),
+            ("r1_noise_std", self.r1_noise_std),
+        ):
+            if not value > 0:
+                raise ValueError(f"ladd.{name} must be > 0, got {value}")
+        if not self.misaligned_weight >= 0:
+            raise ValueError(f"ladd.misaligned_weight must be >= 0, got {self.misaligned_weight}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ladd.ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+    def probs(self, step: int) -> tuple[float, ...]:
+        """How often each student level is drawn at this step."""
+        return self.warmup_probs if step < self.warmup_steps else self.student_probs
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A batch as the heads see it: the teacher's features of re-noised pictures, in context."""
+
+    features: tuple[Tokens, ...]
+    sigma: Sigma
+    pooled: Tensor
+    grid: tuple[int, int]
+
+    def detached(self) -> View:
+        return replace(self, features=tuple(f.detach() for f in self.features))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fake:
+    """The student's estimates and the teacher's view of them, with the graph of both."""
+
+    x0_hat: Latent
+    view: View
+
+
+Fakes = dict[tuple[str, ...], Fake]
+"""What the heads' phase hands to the student's phase, by the sample ids of the micro-batch."""
+
+
+class LADD:
+    """`fewstep.methods.base.Method` over a student, a frozen teacher and heads on the teacher.
+
+    student  trained; starts as a copy of the teacher (or adapters over the same weights)
+    teacher  frozen: no parameter may require grad, for gradients cross it and must stop nowhere
+    heads    one for each of `cfg.layers`
+
+    Memory: on a step on which the student moves, the graph of every micro-batch is kept between the
+    two phases. With k micro-batches that is k times the activations of one.
+    """
+
+    def __init__(
+        self, cfg: LADDConfig, *, student: Backbone, teacher: Backbone, heads: Heads
+    ) -> None:
+        if any(p.requires_grad for p in teacher.parameters()):
+            raise ValueError("LADD's teacher must be frozen: call teacher.requires_grad_(False)")
+        outside = [layer for layer in cfg.layers if not 0 <= layer < teacher.depth]
+        if outside:
+            raise ValueError(
+                f"ladd.layers must lie in 0 .. {teacher.depth - 1} for this teacher, got {outside}"
+            )
+        if heads.count != len(cfg.layers):
+            raise ValueError(
+                f"ladd.layers names {len(cfg.layers)} blocks, but there are {heads.count} heads"
+            )
+        self.cfg = cfg
+        self.student = student
+        self.teacher = teacher
+        self.heads = heads
+        self.ema = Ema(student, decay=cfg.ema_decay, warmup=cfg.ema_warmup)
+        self.game: Adversarial = adversarial(cfg.loss)
+        self.modules: Mapping[str, nn.Module] = {
+            "student": student,
+            "heads": heads,
+            "ema": self.ema,
+        }
+
+    def exported(self) -> nn.Module:
+        return self.ema.module
+
+    def phases(self, step: int) -> Iterator[Phase]:
+        student_moves = (step + 1) % self.cfg.student_every == 0
+        fakes: Fakes | None = {} if student_moves else None
+        yield Phase("heads", self.heads, partial(self.heads_loss, step=step, fakes=fakes))
+        if fakes is not None:
+            yield Phase(
+                "student",
+                self.student,
+                partial(self.student_loss, fakes=fakes),
+                after=partial(self.ema.update, self.student),
+            )
+
+    def heads_loss(
+        self, batch: Batch, rng: Rng, *, step: int, fakes: Fakes | None
+    ) -> tuple[Tensor, Logs]:
+        """The heads' loss; the fakes are put into `fakes`, if given, with their graph."""
+        self.check(batch)
+        with torch.no_grad() if fakes is None else nullcontext():
+            x0_hat = self.denoise(batch, rng, self.cfg.probs(step))
+            sigma, eps = self.draw_renoise(batch, rng)
+            fake_view = self.view(x0_hat, sigma, eps, batch.cond)
+        if fakes is not None:
+            fakes[batch.ids] = Fake(x0_hat=x0_hat, view=fake_view)
+        fake = self.judge(fake_view.detached())
+
+        if self.cfg.renoise == "independent":
+            sigma, eps = self.draw_renoise(batch, rng)
+        with torch.no_grad():
+            real_view = self.view(batch.x0, sigma, eps, batch.cond)
+        if self.cfg.r1 == "exact":
+            for tokens in real_view.features:
+                tokens.requires_grad_()
+        real = self.judge(real_view)
+
+        real_loss, fake_loss = self.game.real(real).mean(), self.game.fake(fake).mean()
+        logs = {"real_loss": real_loss, "fake_loss": fake_loss}
+        if self.cfg.misaligned_weight > 0:
+            w = self.cfg.misaligned_weight
+            logs["misaligned_loss"] = misaligned = self.misaligned_loss(batch, sigma, eps)
+            # Weights of all fakes sum to one, so real and fake stay balanced.
+            fake_loss = (fake_loss + w * misaligned) / (1 + w)
+        loss = real_loss + fake_loss
+        match self.cfg.r1:
+            case "none":
+                pass
+            case "exact":
+                logs["r1"] = r1 = r1_exact(real, real_view.features)
+                loss = loss + self.cfg.r1_weight * r1
+            case "approx":
+                std = self.cfg.r1_noise_std
+                with torch.no_grad():
+                    near = batch.x0 + std * rng.randn_like(batch.x0)
+                    near_view = self.view(near, sigma, eps, batch.cond)
+                logs["r1"] = r1 = r1_approx(real, self.judge(near_view), std)
+                loss = loss + self.cfg.r1_weight * r1
+            case _:
+                assert_never(self.cfg.r1)
+
+        logs |= {"loss": loss} | spread(x0_hat, batch.x0)
+        logs |= health(self.heads, real, real_view.sigma, fake, fake_view.sigma)
+        return loss, {name: value.detach() for name, value in logs.items()}
+
+    def student_loss(self, batch: Batch, rng: Rng, *, fakes: Fakes) -> tuple[Tensor, Logs]:
+        """The student's loss on the fakes that the heads' phase of this step has left.
+
+        Nothing is drawn here: `rng` is unused, for the fakes bring their noise with them.
+        """
+        fake = fakes.pop(batch.ids)  # gradients cross the frozen teacher
+        logits = self.judge(fake.view)
+        loss = self.game.student(logits).mean()
+        logs = {"loss": loss, "fake_logit": logits.mean()} | spread(fake.x0_hat, batch.x0)
+        return loss, {name: value.detach() for name, value in logs.items()}
+
+    def denoise(self, batch: Batch, rng: Rng, probs: tuple[float, ...]) -> Latent:
+        """The student's one-step estimate of a teacher sample noised to one of its levels."""
+        sigma = sigmas.choice(rng, self.cfg.student_sigmas, probs)
+        x = path.interpolate(batch.x0, rng.randn_like(batch.x0), sigma)
+        return path.to_x0(x, self.student(x, sigma, batch.cond), sigma)
+
+    def draw_renoise(self, batch: Batch, rng: Rng) -> tuple[Sigma, Latent]:
+        sigma = sigmas.logit_normal(rng, self.cfg.renoise_mean, self.cfg.renoise_std)
+        return sigma, rng.randn_like(batch.x0)
+
+    def view(self, x0: Latent, sigma: Sigma, eps: Latent, cond: Cond) -> View:
+        """The frozen teacher's features of x0 re-noised to sigma."""
+        x = path.interpolate(x0, eps, sigma)
+        return View(
+            features=tuple(self.teacher.features(x, sigma, cond, self.cfg.layers)),
+            sigma=sigma,
+            pooled=cond.pooled(),
+            grid=self.teacher.token_grid(x),
+        )
+
+    def judge(self, view: View) -> Logits:
+        return self.heads(view.features, view.sigma, view.pooled, view.grid)
+
+    def misaligned_loss(self, batch: Batch, sigma: Sigma, eps: Latent) -> Tensor:
+        """Real pictures under the text of the next sample of the micro-batch, judged as fakes.
+
+        The re-noising is that of the real pairs, so only the text can tell them apart. A neighbour
+        with the very same condition is no fake and counts as zero. This is the one term whose
+        pairs depend on how a batch is split into micro-batches.
+        """
+        b = len(batch)
+        cond = batch.cond[[(i + 1) % b for i in range(b)]]
+        differs = torch.tensor(
+            [not torch.equal(a, c) for a, c in zip(batch.cond.tokens, cond.tokens, strict=True)],
+            device=batch.x0.device,
+        )
+        with torch.no_grad():
+            view = self.view(batch.x0, sigma, eps, cond)
+        return (self.game.fake(self.judge(view)).mean(1) * differs).mean()
+
+    def check(self, batch: Batch) -> None:
+        if len(batch) > 1:
+            return
+        if self.cfg.loss == "hinge":
+            raise ValueError(
+                "ladd.loss='hinge' got a micro-batch of 1: one sample soon keeps its margin and "
+                "leaves the heads no gradient; use micro-batches of at least 2, or loss='softplus'"
+            )
+        if self.cfg.misaligned_weight > 0:
+            raise ValueError(
+                "ladd.misaligned_weight > 0 got a micro-batch of 1, which has no other text to "
+                "pair with; use micro-batches of at least 2, or misaligned_weight=0"
+            )

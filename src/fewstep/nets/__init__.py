@@ -1,0 +1,1 @@
+"""Networks and copies of networks that methods train beside a backbone."""

@@ -1,0 +1,1 @@
+"""Recipes: functions that return an experiment, with its hardware, duration and score."""

@@ -1,0 +1,1 @@
+"""The recipe that trains the model of the Shapes world from nothing."""

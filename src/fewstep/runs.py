@@ -1,0 +1,311 @@
+"""A run is a directory, and its record is an append-only JSONL file. Nothing here needs torch.
+
+config.yaml    the resolved configuration: one file is the whole experiment
+env.json       what it ran on: versions, processor, commit
+metrics.jsonl  one row for each `log`, complete lines only
+samples/  checkpoints/  report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fewstep.errors import UserError
+
+Value = float | int | str | bool | Sequence[float]
+"""A logged scalar, or a short vector (for example one value for each head)."""
+
+LIBRARIES = (
+    "fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pyarrow",
+)  # fmt: skip
+
+
+class RunError(UserError, OSError):
+    """A run directory cannot be used or written; the message says why and what to do."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; it becomes `path` if the block succeeds.
+
+    The old file is left untouched until the new one is complete and on the disk. Whatever goes
+    wrong, the temporary file is removed; an OSError (a full disk) is raised as a RunError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        # The new name itself is only safe once the folder has been written.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"could not write {path}: {error.strerror or error}; the old file was left as it was, "
+            "free some space or choose another folder"
+        ) from error
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; raises RunError when the disk is full."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def environment() -> dict[str, Any]:
+    """Python, platform, processor, library versions and, in a checkout, the git commit."""
+    versions: dict[str, str] = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": processor(),
+        "cpus": os.cpu_count() or 1,
+        "versions": versions,
+    }
+    if commit := git_commit(Path(__file__)):
+        found["commit"] = commit
+    return found
+
+
+def processor() -> str:
+    """The name of the processor, as far as the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def git_commit(source: Path) -> str | None:
+    """The commit that `source` is tracked in (an installed copy inside a checkout is not)."""
+    git = ["git", "-C", str(source.parent)]
+    try:
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", source.name], check=True, capture_output=True
+        )
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip()
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """Every complete row of a run, oldest first; needs no lock.
+
+    A half-written last line (the process was killed while it wrote) is left out; any other broken
+    line is a RunError.
+    """
+    path = directory / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_decode(line, f"{path} line {i}") for i, line in enumerate(lines, 1)]
+
+
+class Run:
+    """An open run directory, locked: a second process that opens it is refused.
+
+    The lock belongs to the process and vanishes with it, so a killed run can be opened at once.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Use `Run.create` or `Run.open`."""
+        self.directory = directory
+        self._metrics: int | None = None
+        self._lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._lock, 32).decode(errors="replace").strip()
+            os.close(self._lock)
+            raise RunError(
+                f"the run {directory} is in use by process {holder or 'unknown'}; "
+                "wait for it to end or choose another directory"
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    @classmethod
+    def create(cls, directory: Path, config: str, facts: Mapping[str, Any] | None = None) -> Run:
+        """Start a run in a new or empty directory: `config` is YAML, `facts` go to env.json."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the directory {directory}: {error.strerror}") from error
+        run = cls(directory)
+        try:
+            if run.config_path.exists():
+                raise RunError(
+                    f"{directory} already holds a run; open it to resume, "
+                    "or choose another directory"
+                )
+            for folder in (run.samples, run.checkpoints):
+                folder.mkdir(exist_ok=True)
+            env = json.dumps(environment() | dict(facts or {}), indent=2, allow_nan=False)
+            write_atomic(directory / "env.json", env.encode() + b"\n")
+            # Last: a directory with a config is a run that was started completely.
+            write_atomic(run.config_path, config.encode())
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def open(cls, directory: Path) -> Run:
+        """Open an existing run to go on with it."""
+        if not (directory / "config.yaml").is_file():
+            raise RunError(f"{directory} holds no run: there is no config.yaml in it")
+        run = cls(directory)
+        try:
+            run._repair()
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        return self.directory / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.directory / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.directory / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
+    def report_path(self) -> Path:
+        return self.directory / "report.html"
+
+    def log(self, step: int, **scalars: Value) -> None:
+        """Append one row with its step and wall time; on return the row is with the system.
+
+        On a full disk the incomplete row is taken back and a RunError is raised.
+        """
+        self._check_open()
+        if taken := {"time"} & scalars.keys():
+            raise ValueError(f"the name {taken.pop()!r} is written by log itself; rename the value")
+        row = {"step": step, "time": round(time.time(), 3), **scalars}
+        data = json.dumps(_encode(row), allow_nan=False).encode() + b"\n"
+        if self._metrics is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._metrics = os.open(self.metrics_path, flags, 0o644)
+        before = os.fstat(self._metrics).st_size
+        try:
+            rest = data
+            while rest:
+                rest = rest[os.write(self._metrics, rest) :]
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._metrics, before)
+            raise RunError(
+                f"could not log to {self.metrics_path}: {error.strerror or error}; "
+                "the rows before are kept, free some space and run the same command again"
+            ) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every row, oldest first."""
+        return read_metrics(self.directory)
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after `step`, which a run that resumes from its checkpoint repeats."""
+        self._check_open()
+        if not self.metrics_path.exists():
+            return
+        lines = self.metrics_path.read_bytes().splitlines(keepends=True)
+        where = str(self.metrics_path)
+        kept = [line for line in lines if _decode(line, where)["step"] <= step]
+        if len(kept) < len(lines):
+            write_atomic(self.metrics_path, b"".join(kept))
+            self._close_metrics()
+
+    def close(self) -> None:
+        """Give the lock back. Closing twice is harmless."""
+        self._close_metrics()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._lock < 0:
+            raise RunError(f"the run {self.directory} was closed; open it again to write")
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            os.close(self._metrics)
+            self._metrics = None
+
+    def _repair(self) -> None:
+        """Cut a half-written last line off, or the next row would be joined to it."""
+        if not self.metrics_path.exists():
+            return
+        with self.metrics_path.open("r+b") as file:
+            complete = file.read().rfind(b"\n") + 1
+            file.truncate(complete)
+
+
+# JSON has no infinities and no NaN, and a run that diverged must still be readable everywhere.
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def _encode(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict():
+            return {key: _encode(v) for key, v in value.items()}
+        case list() | tuple():
+            return [_encode(v) for v in value]
+        case _:
+            return value
+
+
+def _decode(line: bytes, where: str) -> dict[str, Any]:
+    def special(value: Any) -> Any:
+        if isinstance(value, list):
+            return [special(v) for v in value]
+        return _SPECIAL.get(value, value) if isinstance(value, str) else value
+
+    try:
+        row = json.loads(line)
+        return {"step": int(row["step"])} | {k: special(v) for k, v in row.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{where} is not a row of metrics: {line[:60]!r}; remove it") from error

@@ -1,0 +1,1 @@
+"""Worlds: prompt sources whose true pictures are known."""

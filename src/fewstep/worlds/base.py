@@ -1,0 +1,39 @@
+"""What a world offers: prompts whose pictures can be judged against the truth.
+
+Everything that measures asks a `World`; nothing else in the project knows which one it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from fewstep.shapes import Pixels
+
+
+class World(Protocol):
+    name: str
+
+    def prompts(self, split: str, n: int) -> list[str]:
+        """The first n prompts of a split ("train", "val", "test", "heldout"); always the same."""
+        ...
+
+    def truth(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """One picture for each (prompt, seed) pair, drawn from the world's true distribution."""
+        ...
+
+    def adherence(self, images: Pixels, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Boolean arrays, one value an image: "all" (everything right), and the parts
+        "count", "colour", "shape", "size", "background", "relation" (True where not asked)."""
+        ...
+
+    def layouts(self, images: Pixels, prompts: Sequence[str]) -> np.ndarray:
+        """(n, k) float64: where each asked object is (centre x, y, radius; in units of the image
+        side), in a fixed order of roles; NaN for an object that is not found or not asked."""
+        ...
+
+    def features(self, images: Pixels) -> np.ndarray:
+        """(n, d) float64 features of a small network trained on this world (KID stands on it)."""
+        ...

@@ -1,0 +1,177 @@
+"""The prompt grammar: what can be asked, how it is said, and how a saying is understood.
+
+A `Spec` is what a prompt asks. `say` phrases it in one of several ways, `understand` reads any
+phrasing back, and the two are inverse up to phrasing. Prompts belong to a split by a hash of their
+meaning, so no phrasing of a test prompt can be in training. Some pairs of colour and shape are
+never in training, validation or test: they make the split "heldout".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewstep.rng import seed_of
+from fewstep.worlds.shapes.scene import (
+    BACKGROUNDS,
+    HUES,
+    OUTLINES,
+    Look,
+    Scene,
+    Wanted,
+    WorldConfig,
+    draw_scene,
+)
+
+CONCEPT = "[V]"
+"""The noun for a thing that has no word and is shown in a picture."""
+
+NUMBERS = {1: "a", 2: "two", 3: "three"}
+RELATIONS = ("left of", "right of", "above", "below")
+SIZES = ("small", "large")
+HELD_OUT = (("red", "star"), ("green", "cross"), ("blue", "triangle"))
+SPLITS = ("train", "val", "test", "heldout")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A kind of object that is asked for, `count` times; a concept has no colour of its own."""
+
+    shape: str
+    colour: str | None = None
+    count: int = 1
+    size: str | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    roles: tuple[Role, ...]
+    background: str | None = None
+    relation: str | None = None
+    """How the first role stands to the second."""
+
+
+WORDS = tuple(
+    sorted(
+        {*HUES, *OUTLINES, *(f"{s}s" for s in OUTLINES), "crosses", *BACKGROUNDS, *SIZES}
+        | {CONCEPT, f"{CONCEPT}s"}
+        | {*NUMBERS.values(), *" ".join(RELATIONS).split(), "and", "on", "with", "of", ","}
+        | {"background", "picture"}
+    )
+)
+"""The whole vocabulary of the world."""
+
+
+def noun(role: Role) -> str:
+    plural = role.shape + ("es" if role.shape == "cross" else "s")
+    words = [NUMBERS[role.count], role.size, role.colour, role.shape if role.count == 1 else plural]
+    return " ".join(w for w in words if w)
+
+
+def say(spec: Spec, rng: np.random.Generator) -> str:
+    """One of the phrasings of a spec."""
+    if spec.relation is not None:
+        objects = f"{noun(spec.roles[0])} {spec.relation} {noun(spec.roles[1])}"
+    else:
+        order = rng.permutation(len(spec.roles))
+        parts = [noun(spec.roles[i]) for i in order]
+        objects = " and ".join([" , ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    if spec.background is None:
+        return str(rng.choice([objects, f"a picture of {objects}"]))
+    ways = [
+        f"{objects} on a {spec.background} background",
+        f"{objects} , {spec.background} background",
+        f"a {spec.background} background with {objects}",
+    ]
+    return str(rng.choice(ways))
+
+
+ROLE = re.compile(
+    rf"(?P<count>{'|'.join(NUMBERS.values())}) (?:(?P<size>{'|'.join(SIZES)}) )?"
+    rf"(?:(?P<colour>{'|'.join(HUES)}) )?(?P<shape>{'|'.join(OUTLINES)}|\[V\])(?:es|s)?\b"
+    .replace(r"\])(?:es|s)?\b", r"\])(?:es|s)?(?!\w)")
+)  # fmt: skip
+
+
+def understand(prompt: str) -> Spec:
+    """The spec that a prompt of this grammar asks for; ValueError names what is not understood."""
+    counts = {word: n for n, word in NUMBERS.items()}
+    background = re.search(rf"({'|'.join(BACKGROUNDS)}) background", prompt)
+    relation = re.search(rf"\b({'|'.join(RELATIONS)})\b", prompt)
+    roles = tuple(
+        Role(m["shape"], m["colour"], counts[m["count"]], m["size"]) for m in ROLE.finditer(prompt)
+    )
+    if not roles:
+        raise ValueError(f"the Shapes world finds no object in the prompt {prompt!r}")
+    return Spec(
+        roles, background[1] if background else None, relation[1] if relation else None
+    )  # fmt: skip
+
+
+def meaning(spec: Spec) -> str:
+    """A canonical text: equal for every phrasing and order of the same request."""
+    ordered = spec.roles if spec.relation else tuple(sorted(spec.roles, key=noun))
+    return " | ".join([*map(noun, ordered), spec.background or "-", spec.relation or "-"])
+
+
+def held_out(spec: Spec) -> bool:
+    return any((r.colour, r.shape) in HELD_OUT for r in spec.roles)
+
+
+def split_of(spec: Spec) -> str:
+    """One meaning in sixteen is for validation, one for test."""
+    if held_out(spec):
+        return "heldout"
+    return {0: "test", 1: "val"}.get(seed_of("split", meaning(spec)) % 16, "train")
+
+
+def draw_spec(cfg: WorldConfig, rng: np.random.Generator) -> Spec:
+    """What prompts ask: 1 to max_objects objects, sometimes alike, sized or related."""
+    total = int(rng.integers(1, cfg.max_objects + 1))
+    alike = total > 1 and rng.random() < 0.25
+    kinds = [(str(rng.choice(cfg.colours)), str(rng.choice(cfg.shapes))) for _ in range(total)]
+    sized = total <= 2 and rng.random() < cfg.sized
+    size = [str(rng.choice(SIZES)) if sized else None for _ in range(total)]
+    if alike:
+        roles = [Role(kinds[0][1], kinds[0][0], total, size[0])]
+    else:
+        roles = [
+            Role(s, c, 1, z) for (c, s), z in zip(dict.fromkeys(kinds), size, strict=False)
+        ]  # fmt: skip
+    relation = None
+    if len(roles) == 2 and rng.random() < cfg.related:
+        relation = str(rng.choice(RELATIONS))
+    background = str(rng.choice(cfg.backgrounds)) if rng.random() < 0.75 else None
+    return Spec(tuple(roles), background, relation)
+
+
+def draw_in_split(cfg: WorldConfig, split: str, rng: np.random.Generator) -> Spec:
+    """A spec of one split, by rejection."""
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    while True:
+        spec = draw_spec(cfg, rng)
+        if split_of(spec) == split:
+            return spec
+
+
+def scene_for(
+    cfg: WorldConfig, spec: Spec, rng: np.random.Generator, concept: Look | None = None
+) -> Scene:
+    """A true picture of a spec; its things stand in the order of the roles."""
+    wanted = tuple(
+        Wanted(look_of(role, concept), role.size) for role in spec.roles for _ in range(role.count)
+    )
+    return draw_scene(cfg, wanted, spec.background, spec.relation, rng)
+
+
+def look_of(role: Role, concept: Look | None) -> Look:
+    if role.shape == CONCEPT:
+        if concept is None:
+            raise ValueError(f"{CONCEPT} has no look of its own: pass the concept it stands for")
+        return concept
+    if role.colour is None:
+        raise ValueError(f"the role {noun(role)!r} has no colour")
+    return Look(HUES[role.colour], OUTLINES[role.shape])

@@ -1,0 +1,85 @@
+"""The Shapes world as a `World`: prompts, true pictures, and the judges of generated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewstep.rng import seed_of
+from fewstep.shapes import Pixels
+from fewstep.worlds.shapes import parse
+from fewstep.worlds.shapes.features import ShapesFeatures, extract, load_features
+from fewstep.worlds.shapes.prompts import draw_in_split, meaning, say, scene_for, understand
+from fewstep.worlds.shapes.render import render
+from fewstep.worlds.shapes.scene import Look, Wanted, WorldConfig, draw_scene
+
+PATIENCE = 200
+"""Draws without a new meaning after which a split counts as used up, so that prompts repeat."""
+
+
+class Shapes:
+    """One level of difficulty of the Shapes world; satisfies `worlds.base.World`."""
+
+    name: str = "shapes"
+
+    def __init__(self, cfg: WorldConfig | None = None) -> None:
+        self.cfg = cfg or WorldConfig()
+
+    def prompts(self, split: str, n: int) -> list[str]:
+        """The first n prompts of a split, of distinct meanings as long as there are new ones."""
+        rng = np.random.default_rng(seed_of("prompts", split))
+        told: set[str] = set()
+        prompts: list[str] = []
+        while len(prompts) < n:
+            for _ in range(PATIENCE):
+                spec = draw_in_split(self.cfg, split, rng)
+                if meaning(spec) not in told:
+                    break
+            told.add(meaning(spec))
+            prompts.append(say(spec, rng))
+        return prompts
+
+    def truth(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """(n, 3, side, side): picture i is drawn for prompts[i] with seeds[i] and nothing else."""
+        scenes = [
+            scene_for(
+                self.cfg,
+                understand(prompt),
+                np.random.default_rng(seed_of("truth", prompt, seed)),
+            )
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        return torch.from_numpy(render(scenes, self.cfg.side))
+
+    def adherence(self, images: Pixels, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        return parse.judge(as_array(images), prompts, self.cfg)
+
+    def layouts(self, images: Pixels, prompts: Sequence[str]) -> np.ndarray:
+        return parse.layouts(as_array(images), prompts, self.cfg)
+
+    def features(self, images: Pixels) -> np.ndarray:
+        return extract(self.extractor, images)
+
+    def concept_picture(self, look: Look, rng: np.random.Generator) -> Pixels:
+        """(1, 3, side, side): a concept alone, in a new layout on any background."""
+        scene = draw_scene(self.cfg, (Wanted(look),), None, None, rng)
+        return torch.from_numpy(render([scene], self.cfg.side))
+
+    def judge_concept(
+        self, images: Pixels, looks: Sequence[Look], references: Pixels | None = None
+    ) -> dict[str, np.ndarray]:
+        """How well each picture shows its concept in a new layout; see `parse.judge_concept`."""
+        shown = None if references is None else as_array(references)
+        return parse.judge_concept(as_array(images), looks, shown, self.cfg)
+
+    @cached_property
+    def extractor(self) -> ShapesFeatures:
+        return load_features()
+
+
+def as_array(images: Tensor) -> np.ndarray:
+    return images.detach().float().cpu().numpy()

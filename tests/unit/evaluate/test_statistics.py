@@ -1,0 +1,86 @@
+"""Intervals must cover, compare in pairs, and know Student's t."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fewstep.evaluate.statistics import (
+    Estimate,
+    estimate,
+    mean,
+    over_runs,
+    prompt_weights,
+    student_t,
+)
+
+
+def test_row_zero_is_the_plain_mean_and_nan_is_left_out() -> None:
+    values = np.array([1.0, 3.0, np.nan, 8.0])
+    index = np.array([0, 0, 1, 2])
+    draws = mean(values, index, prompt_weights(3, np.random.default_rng(0)))
+    assert draws[0] == pytest.approx(4.0)
+    assert draws.shape == (1001,)
+
+
+def test_interval_covers_when_seeds_of_a_prompt_are_correlated() -> None:
+    prompts, seeds, runs = 50, 4, 300
+    rng = np.random.default_rng(1)
+    index = np.repeat(np.arange(prompts), seeds)
+    covered = narrow = 0
+    for _ in range(runs):
+        values = rng.normal(size=prompts)[index] + 0.5 * rng.normal(size=prompts * seeds)
+        found = estimate(mean(values, index, prompt_weights(prompts, rng, 300)), prompts, seeds)
+        covered += found.low <= 0 <= found.high
+        # the same with every image taken for independent: what a naive interval would do
+        half = 1.96 * values.std() / math.sqrt(len(values))
+        narrow += abs(values.mean()) <= half
+    assert 0.90 <= covered / runs <= 0.98
+    assert narrow / runs < 0.80
+
+
+def test_paired_differences_are_sharper_than_unpaired_ones() -> None:
+    rng = np.random.default_rng(2)
+    index, hard = np.arange(60), rng.normal(size=60)
+    a, b = hard + 0.1 * rng.normal(size=60), hard + 0.1 * rng.normal(size=60)
+    weights = prompt_weights(60, rng)
+    paired = mean(a, index, weights) - mean(b, index, weights)
+    unpaired = mean(a, index, weights) - mean(b, index, prompt_weights(60, rng))
+    assert paired[1:].std() < 0.2 * unpaired[1:].std()
+
+
+@pytest.mark.parametrize(
+    ("df", "quantile"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423)]
+)
+def test_student_t_against_the_printed_table(df: int, quantile: float) -> None:
+    assert student_t(df) == pytest.approx(quantile, abs=1e-4)
+
+
+def test_over_runs_is_the_t_interval() -> None:
+    found = over_runs([0.7, 0.8, 0.9])
+    half = 4.30265 * 0.1 / math.sqrt(3)
+    assert (found.value, found.low, found.high, found.n_runs) == pytest.approx(
+        (0.8, 0.8 - half, 0.8 + half, 3), abs=1e-5
+    )
+    assert math.isnan(over_runs([0.7]).low)
+
+
+def test_an_estimate_survives_json_and_nan_becomes_null() -> None:
+    known = Estimate(0.5, 0.4, 0.6, 10, 4)
+    assert Estimate.from_json(known.to_json()) == known
+    assert Estimate(math.nan, math.nan, math.nan, 10, 4).to_json()["low"] is None
+    assert Estimate.from_json(Estimate(0.0, 0.0, 0.0, 1, 1).to_json()).value == 0.0
+
+
+def test_undefined_draws_give_no_interval() -> None:
+    draws = np.ones(101)
+    draws[1:11] = np.nan
+    assert math.isnan(estimate(draws, 10, 1).low)
+    assert estimate(np.ones(101), 10, 1).low == 1.0
+
+
+def test_one_prompt_cannot_be_resampled() -> None:
+    with pytest.raises(ValueError, match="n_prompts must be at least 2"):
+        prompt_weights(1, np.random.default_rng(0))

@@ -1,0 +1,119 @@
+"""The Shapes world keeps the promises of `worlds.base.World`; its features rank damage."""
+
+import numpy as np
+import pytest
+import torch
+
+from fewstep.recipes.shapes_features import FeaturesConfig, blurred, train
+from fewstep.worlds.base import World
+from fewstep.worlds.shapes.features import WIDTH, extract, load_features
+from fewstep.worlds.shapes.prompts import CONCEPT, meaning, understand
+from fewstep.worlds.shapes.scene import draw_concept
+from fewstep.worlds.shapes.world import Shapes
+
+WORLD: World = Shapes()
+
+
+def kid(a: np.ndarray, b: np.ndarray) -> float:
+    """Unbiased squared MMD under the kernel (x . y / d + 1)^3."""
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x: np.ndarray) -> float:
+        k = kernel(x, x)
+        return float((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)))
+
+    return within(a) + within(b) - 2 * float(kernel(a, b).mean())
+
+
+def test_prompts_are_the_same_and_a_prefix_of_more() -> None:
+    assert WORLD.prompts("test", 20) == Shapes().prompts("test", 50)[:20]
+    assert WORLD.prompts("test", 20) != WORLD.prompts("val", 20)
+
+
+def test_prompts_of_a_split_differ_in_meaning() -> None:
+    prompts = WORLD.prompts("test", 300)
+    assert len({meaning(understand(p)) for p in prompts}) == 300
+
+
+def test_truth_depends_on_prompt_and_seed_alone() -> None:
+    prompts = WORLD.prompts("test", 4)
+    together = WORLD.truth(prompts, [5, 6, 7, 8])
+    assert together.shape == (4, 3, 64, 64) and together.dtype == torch.float32
+    torch.testing.assert_close(WORLD.truth(prompts[2:3], [7]), together[2:3], rtol=0, atol=0)
+    assert (WORLD.truth(prompts[2:3], [8]) != together[2:3]).any()
+    assert (WORLD.truth(prompts[:1] * 2, [0, 1])[0] != WORLD.truth(prompts[:1], [0])[0]).sum() == 0
+    with pytest.raises(ValueError):
+        WORLD.truth(prompts, [1])
+
+
+def test_truth_is_right_and_laid_out_anew_for_each_seed() -> None:
+    prompts = WORLD.prompts("test", 8) * 4
+    images = WORLD.truth(prompts, [k for k in range(4) for _ in range(8)])
+    assert WORLD.adherence(images, prompts)["all"].all()
+    spots = WORLD.layouts(images, prompts).reshape(4, 8, -1)
+    assert np.nanmin(np.nanstd(spots[..., 0], axis=0)) > 0.01
+
+
+def test_concepts() -> None:
+    world = Shapes()
+    rng = np.random.default_rng(0)
+    look = draw_concept(rng)
+    shown, new = (world.concept_picture(look, rng) for _ in range(2))
+    assert world.judge_concept(new, [look], shown)["new"].all()
+    with pytest.raises(ValueError, match="no look of its own"):
+        world.truth([f"a {CONCEPT}"], [0])
+
+
+def test_features_are_standard_on_the_truth_and_free_of_the_batch() -> None:
+    prompts = WORLD.prompts("train", 300)
+    images = WORLD.truth(prompts, range(300))
+    features = WORLD.features(images)
+    assert features.shape == (300, WIDTH) and features.dtype == np.float64
+    assert 0.7 < (features**2).mean() < 1.4
+    np.testing.assert_allclose(WORLD.features(images[:7]), features[:7], atol=1e-4)
+
+
+def test_kid_is_zero_on_the_truth_and_grows_with_every_damage() -> None:
+    prompts = WORLD.prompts("val", 400)
+    truth = WORLD.truth(prompts, range(400))
+    reference = WORLD.features(WORLD.truth(WORLD.prompts("test", 400), range(400)))
+    clean = kid(WORLD.features(truth), reference)
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    ladders = {
+        "blur": [blurred(truth, torch.full((400,), s)) for s in (0.6, 1.2, 2.4)],
+        "noise": [truth + s * noise for s in (0.05, 0.1, 0.2)],
+        "colour": [mixed(truth, truth.flip(1), share) for share in (0.25, 0.5, 1.0)],
+        "missing": [mixed(truth, emptied(truth), share) for share in (0.1, 0.3, 0.9)],
+    }
+    for name, ladder in ladders.items():
+        values = [clean, *(kid(WORLD.features(images), reference) for images in ladder)]
+        assert values == sorted(values), (name, values)
+        assert values[-1] > 10 * abs(clean), (name, values)
+
+
+def mixed(images: torch.Tensor, others: torch.Tensor, share: float) -> torch.Tensor:
+    """The first `share` of the pictures replaced."""
+    count = int(share * len(images))
+    return torch.cat([others[:count], images[count:]])
+
+
+def emptied(images: torch.Tensor) -> torch.Tensor:
+    """Backgrounds alone."""
+    return images[:, :, :1, :1].expand(images.shape)
+
+
+def test_missing_weights_name_the_command(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"fewstep\.recipes\.shapes_features"):
+        load_features(tmp_path / "none.safetensors")
+
+
+def test_the_recipe_trains() -> None:
+    world = Shapes().cfg
+    before = torch.random.get_rng_state()
+    short = FeaturesConfig(steps=2, batch=4)
+    one, two = (train(short, world) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(extract(one, image), extract(two, image))
