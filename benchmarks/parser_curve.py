@@ -31,7 +31,7 @@ from fewstep.worlds.shapes.scene import Scene, WorldConfig, draw_concept
 from fewstep.worlds.shapes.world import Shapes
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (after the backend is chosen)
+from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 BLUR = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)

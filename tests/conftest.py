@@ -8,4 +8,7 @@ torch.set_num_threads(1)
 
 # Before anything imports fewstep.flow. Types are checked in tests only: checks cost time, and
 # torch.compile stumbles over them.
-install_import_hook("fewstep.flow", "beartype.beartype")
+# The numeric tower: an int is a float.
+install_import_hook(
+    "fewstep.flow", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)

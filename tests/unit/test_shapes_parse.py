@@ -134,7 +134,7 @@ def test_touching_things_come_apart_by_colour_and_merge_without() -> None:
 
 
 def test_a_mark_between_two_shapes_is_neither() -> None:
-    blend = replace(thing(), outline=Outline(4, 0.52))
+    blend = replace(thing(), outline=Outline(4, 0.49))
     found = read(render([Scene(GRAY, (blend,))]))[0].found
     assert [f.shape for f in found] == [None]
 

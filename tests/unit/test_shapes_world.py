@@ -112,7 +112,7 @@ def test_missing_weights_name_the_command(tmp_path) -> None:
 def test_the_recipe_trains() -> None:
     world = Shapes().cfg
     before = torch.random.get_rng_state()
-    short = FeaturesConfig(steps=2, batch=4)
+    short = FeaturesConfig(steps=2, batch=4, whitened=2)
     one, two = (train(short, world) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

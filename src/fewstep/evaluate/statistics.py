@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,18 @@ def estimate(draws: Draws, n_prompts: int, n_seeds: int, level: float = 0.95) ->
         return Estimate(float(draws[0]), math.nan, math.nan, n_prompts, n_seeds)
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(draws[0]), float(low), float(high), n_prompts, n_seeds)
+
+
+def estimate_share(draws: Draws, n_prompts: int, n_seeds: int) -> Estimate:
+    """`estimate` for a share of images, which a resample cannot move away from 0 or 1.
+
+    There the exact binomial bound is used, with prompts as trials: seeds may not be independent.
+    """
+    found = estimate(draws, n_prompts, n_seeds)
+    rest = 1 - 0.025 ** (1 / n_prompts)
+    if found.value == 1:
+        return replace(found, low=1 - rest, high=1.0)
+    return replace(found, low=0.0, high=rest) if found.value == 0 else found
 
 
 def over_runs(values: Sequence[float], n_prompts: int = 0, n_seeds: int = 0) -> Estimate:

@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 
 from fewstep.evaluate import diversity, fidelity, quality
 from fewstep.evaluate.generate import GenerationSpec
-from fewstep.evaluate.statistics import Draws, Estimate, Index, Weights, estimate, mean
+from fewstep.evaluate.statistics import (
+    Draws,
+    Estimate,
+    Index,
+    Weights,
+    estimate,
+    estimate_share,
+    mean,
+)
 from fewstep.runs import write_atomic
 from fewstep.shapes import Pixels
 from fewstep.worlds.base import World
@@ -147,8 +155,11 @@ def draws(model: Measures, truth: Measures, weights: Weights) -> dict[str, Draws
 
 def evaluate(model: Measures, truth: Measures, weights: Weights) -> dict[str, Estimate]:
     """Every metric of a model: KID and adherence; diversity and sharpness relative to the truth."""
-    found = draws(model, truth, weights)
-    return {key: estimate(d, len(model.prompts), model.n_seeds) for key, d in found.items()}
+    size = len(model.prompts), model.n_seeds
+    return {
+        key: (estimate_share if key.startswith("adherence") else estimate)(found, *size)
+        for key, found in draws(model, truth, weights).items()
+    }
 
 
 def compare(a: Measures, b: Measures, truth: Measures, weights: Weights) -> dict[str, Estimate]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -113,9 +113,8 @@ def choice(rng: Rng, values: Sequence[float], probs: Sequence[float] | None = No
         raise ValueError(f"probabilities must be at least 0 with a positive sum, got {weights}")
     if probs is not None and abs(total - 1) > 1e-6:
         raise ValueError(f"probabilities must sum to 1, got {total:g} from {weights}")
-    # Levels of probability 0 are dropped first, lest rounding of the last edge should let one in.
-    kept = [(s, p / total) for s, p in zip(values, weights, strict=True) if p > 0]
-    edges = torch.tensor(list(accumulate(p for _, p in kept))[:-1], dtype=torch.float64)
+    edges = torch.tensor([p / total for p in weights], dtype=torch.float64).cumsum(0)[:-1]
     u = rng.rand()
+    # right: u = 0 passes over an edge at 0, so that a first level of probability 0 stays undrawn.
     index = torch.bucketize(u.double(), edges.to(u.device), right=True)
-    return torch.tensor([s for s, _ in kept], dtype=torch.float32, device=u.device)[index]
+    return torch.tensor(values, dtype=torch.float32, device=u.device)[index]

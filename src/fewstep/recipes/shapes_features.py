@@ -41,6 +41,11 @@ class FeaturesConfig:
     """Largest standard deviation of the blur, in pixels."""
     noise: float = 0.2
     """Largest standard deviation of the noise."""
+    whitened: int = 32
+    """Batches of 64 true pictures over which the features are whitened."""
+    floor: float = 0.1
+    """Added to each variance, relative to their mean: where true pictures hardly differ, rounding
+    and the faintest noise would speak loudest without it."""
     out: Path = WEIGHTS
 
 
@@ -133,7 +138,7 @@ def train(cfg: FeaturesConfig, world: WorldConfig) -> ShapesFeatures:
             print(
                 f"step {step:5d}", *(f"{k} {v.item():.4f}" for k, v in losses.items()), flush=True
             )
-    whiten(net, world, rng)
+    whiten(net, cfg, world, rng)
     return net
 
 
@@ -145,21 +150,17 @@ def excess(logits: Tensor, share: Tensor) -> Tensor:
 
 @torch.no_grad()
 def whiten(
-    net: ShapesFeatures, world: WorldConfig, rng: np.random.Generator, floor: float = 0.1
+    net: ShapesFeatures, cfg: FeaturesConfig, world: WorldConfig, rng: np.random.Generator
 ) -> None:
-    """Mean 0, mean square 1 and nearly no correlation of the features over 2048 true pictures.
-
-    Directions in which true pictures hardly differ are raised to `floor` times the mean variance
-    at most, or rounding and the faintest noise would speak loudest in them.
-    """
+    """Mean 0, mean square 1 and nearly no correlation of the features over true pictures."""
     net.eval()
     parts = []
-    for _ in range(32):
+    for _ in range(cfg.whitened):
         scenes = [scene_for(world, draw_spec(world, rng), rng) for _ in range(64)]
         parts.append(net.raw(torch.from_numpy(render(scenes, world.side))))
     raw = torch.cat(parts).double()
     variance, axes = torch.linalg.eigh(torch.cov(raw.T))
-    matrix = axes / (variance + floor * variance.mean()).sqrt()
+    matrix = axes / (variance + cfg.floor * variance.mean()).sqrt()
     net.mean.copy_(raw.mean(0))
     net.whiten.copy_(matrix / ((raw - raw.mean(0)) @ matrix).square().mean().sqrt())
 

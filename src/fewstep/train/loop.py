@@ -51,7 +51,7 @@ class LoopConfig:
             ("log_every", self.log_every, 1),
             ("checkpoint_every", self.checkpoint_every, 1),
             ("keep", self.keep, 1),
-            ("max_skips", self.max_skips, 0),
+            ("max_skips", self.max_skips, 1),
         ):
             if value < least:
                 raise ValueError(f"loop.{name} must be >= {least}, got {value}")
@@ -176,7 +176,7 @@ def train(
                 method, batches(step), optims, means, seed=seed, step=step, device=device
             )
             in_a_row = progress.skipped_in_a_row + 1 if bad else 0
-            if in_a_row > cfg.max_skips:
+            if in_a_row >= cfg.max_skips:
                 raise NotFiniteError(
                     f"stopped at step {step}: {bad} was not finite in {in_a_row} steps in a row "
                     f"(loop.max_skips = {cfg.max_skips}); nothing of it reached the weights, "

@@ -10,6 +10,7 @@ import pytest
 from fewstep.evaluate.statistics import (
     Estimate,
     estimate,
+    estimate_share,
     mean,
     over_runs,
     prompt_weights,
@@ -84,3 +85,13 @@ def test_undefined_draws_give_no_interval() -> None:
 def test_one_prompt_cannot_be_resampled() -> None:
     with pytest.raises(ValueError, match="n_prompts must be at least 2"):
         prompt_weights(1, np.random.default_rng(0))
+
+
+def test_a_share_of_all_or_none_still_has_an_interval() -> None:
+    # exact binomial: 20 of 20 successes leave 0.8316 as the lower 97.5 % bound
+    every = estimate_share(np.ones(101), 20, 4)
+    assert (every.low, every.high) == pytest.approx((0.8316, 1.0), abs=1e-4)
+    none = estimate_share(np.zeros(101), 20, 4)
+    assert (none.low, none.high) == pytest.approx((0.0, 0.1684), abs=1e-4)
+    half = np.linspace(0.4, 0.6, 101)
+    assert estimate_share(half, 20, 4) == estimate(half, 20, 4)

@@ -108,6 +108,19 @@ def test_orders_of_euler_and_heun(steps):
     assert error(sample.heun, steps) < error(sample.euler, steps) / 10
 
 
+@pytest.mark.parametrize(
+    ("steps", "asked"),
+    [(1, [0]), (2, [0, 1]), (3, [0, 2, 2]), (4, [0, 1, 3, 3]), (5, [0, 2, 2, 4, 4])],
+)
+def test_where_heun_spends_its_calls(steps, asked):
+    """Both ends of each pair of intervals; single intervals first (even grids) and last."""
+    x0, x = pair()
+    grid = torch.tensor(sigmas.turbo_grid(steps)).tolist()
+    model = Counting(x0)
+    sample.heun(model, x, sigmas.turbo_grid(steps))
+    assert model.asked == [grid[i] for i in asked]
+
+
 def test_trajectory_is_lazy_and_walks_like_euler():
     x0, x = pair()
     grid = sigmas.turbo_grid(4)

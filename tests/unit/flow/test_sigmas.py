@@ -120,6 +120,16 @@ def test_choice_frequencies():
     assert found[1] == 0
 
 
+def test_choice_never_draws_what_has_no_probability(monkeypatch):
+    rng = draws(2)
+    ends = torch.tensor([0.0, 1 - 2**-24])  # the least and the greatest draw that there is
+    monkeypatch.setattr(rng, "rand", lambda: ends)
+    thirds = (0.0, 1 / 3, 1 / 3, 1 / 3, 0.0)
+    assert sigmas.choice(rng, (1.0, 0.8, 0.6, 0.4, 0.2), thirds).tolist() == pytest.approx(
+        [0.8, 0.4]
+    )
+
+
 def test_choice_is_even_by_default():
     drawn = sigmas.choice(draws(9_000), (0.9, 0.6, 0.3))
     for v in (0.9, 0.6, 0.3):

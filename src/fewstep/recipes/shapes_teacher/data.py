@@ -46,6 +46,8 @@ class TeacherBatch:
     x0: torch.Tensor
     prompts: list[str]
     references: torch.Tensor
+    looks: list[Look]
+    """The concepts, in the order of their references, which come first among the references."""
 
 
 def concept_spec(cfg: WorldConfig, rng: np.random.Generator) -> Spec:
@@ -80,9 +82,11 @@ class TeacherBatches(Dataset[TeacherBatch]):
         scenes: list[Scene] = []
         references: list[Scene] = []
         prompts: list[str] = []
+        looks: list[Look] = []
         for row in range(cfg.plain + cfg.concepts + cfg.shown):
             if cfg.plain <= row < cfg.plain + cfg.concepts:
                 spec, look = concept_spec(cfg.world, rng), draw_concept(rng)
+                looks.append(look)
                 scenes.append(scene_for(cfg.world, spec, rng, look))
                 references.append(concept_scene(cfg.world, look, rng))
             else:
@@ -95,4 +99,5 @@ class TeacherBatches(Dataset[TeacherBatch]):
         with torch.no_grad():
             z = self.vae.encode(images * 2 - 1).latent_dist.mode()
         x0 = (z - self.vae.config.shift_factor) * self.vae.config.scaling_factor
-        return TeacherBatch(x0, prompts, torch.from_numpy(render(references, cfg.world.side)))
+        seen = torch.from_numpy(render(references, cfg.world.side))
+        return TeacherBatch(x0, prompts, seen, looks)

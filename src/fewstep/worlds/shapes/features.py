@@ -3,7 +3,8 @@
 The features are the last convolution pooled to 2 x 2, so they see roughly where things are; then
 whitened over true pictures, so that faint damage which all pictures share is not drowned by what
 they differ in, and bounded, so that a few broken pictures cannot decide alone. |f|^2 / d is about 1
-on true pictures, the scale that the cubic kernel (f . g / d + 1)^3 expects. `recipes/shapes_features.py` trains it from nothing.
+on true pictures, the scale that the cubic kernel (f . g / d + 1)^3 expects.
+`recipes/shapes_features.py` trains it from nothing.
 """
 
 from __future__ import annotations

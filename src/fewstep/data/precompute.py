@@ -1,0 +1,203 @@
+"""Teacher samples: what the student is trained on, computed once and cached.
+
+A sample depends on (model, prompt, seed, guidance, grid) and on nothing else: not on the batch it
+was computed in, not on its place in the list, not on an interruption.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fewstep.data.batches import bucket
+from fewstep.data.cache import (
+    CACHE,
+    Key,
+    Row,
+    SampleCache,
+    check_key,
+    is_complete,
+    shard_path,
+    write_shard,
+)
+from fewstep.families.base import Cond, Family
+from fewstep.flow.guidance import guided
+from fewstep.flow.sample import euler
+from fewstep.rng import Rng, seed_of
+from fewstep.runs import write_atomic
+from fewstep.shapes import Latent, Pixels
+
+FORMAT = 1
+
+Pictures = Callable[[Sequence[str], Sequence[int]], Pixels]
+"""Pictures in context: one for each (prompt, seed) pair."""
+
+Told = Callable[[int, int], None]
+"""Called with (samples done, samples in all) after every shard."""
+
+
+def quiet(done: int, total: int) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSamples:
+    """Which samples to draw from the teacher, and how."""
+
+    prompts: int = 4096
+    """The first so many training prompts of the world; one sample each."""
+    steps: int = 20
+    """Euler steps on the model's own grid."""
+    guidance: float = 2.0
+    """w; 1 is no guidance."""
+    seed: int = 0
+    height: int = 64
+    width: int = 64
+    picture_share: float = 0.0
+    """Share of the samples with a picture in context beside the prompt."""
+    batch: int = 32
+    """Samples computed together; changes no sample."""
+    shard: int = 256
+    """Samples in a file."""
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "steps", "height", "width", "batch", "shard"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"samples.{name} must be >= 1, got {getattr(self, name)}")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"samples.guidance must be finite, got {self.guidance}")
+        if not 0 <= self.picture_share <= 1:
+            raise ValueError(f"samples.picture_share must lie in [0, 1], got {self.picture_share}")
+
+
+def key_of(cfg: TeacherSamples, family: Family, prompts: Sequence[str], picture_source: str) -> Key:
+    """Everything that decides the samples, and the layout of their files; not the batch size."""
+    return {
+        "format": FORMAT,
+        "model": family.fingerprint(),
+        "prompts": len(prompts),
+        "prompts_hash": text_hash("\x1f".join(prompts)),
+        "seed": cfg.seed,
+        "guidance": cfg.guidance,
+        "sigmas": list(family.sigmas(cfg.steps)),
+        "size": [cfg.height, cfg.width],
+        "picture_share": cfg.picture_share,
+        "picture_source": picture_source if cfg.picture_share else "",
+        "shard": cfg.shard,
+    }
+
+
+def text_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def rows_of(cfg: TeacherSamples, prompts: Sequence[str]) -> list[Row]:
+    """Rows by prompt; the id is the prompt's hash, so that order and number change no sample."""
+    seen: Counter[str] = Counter()
+    rows: list[Row] = []
+    for prompt in prompts:
+        seen[prompt] += 1
+        again = f"-{seen[prompt]}" if seen[prompt] > 1 else ""
+        name = text_hash(prompt) + again
+        draw = Rng(cfg.seed, 0, "picture?", [name]).rand().item()
+        rows.append(Row(name, prompt, draw < cfg.picture_share))
+    return rows
+
+
+def precompute(
+    cfg: TeacherSamples,
+    family: Family,
+    prompts: Sequence[str],
+    root: Path,
+    *,
+    pictures: Pictures | None = None,
+    picture_source: str = "",
+    directory: Path | None = None,
+    told: Told = quiet,
+) -> SampleCache:
+    """The cached samples, after computing whatever is missing of them.
+
+    root       holds one directory for each key; or `directory` says where, and must fit the key
+    pictures   needed where `cfg.picture_share` > 0; `picture_source` names it in the key
+
+    Calling it again after an interruption goes on at the first unfinished shard; two processes
+    take turns. Raises UserError if the directory holds other samples or a damaged shard.
+    """
+    if cfg.picture_share and pictures is None:
+        raise ValueError("samples.picture_share > 0 needs pictures, but this world offers none")
+    key = key_of(cfg, family, prompts, picture_source)
+    directory = directory or root / text_hash(json.dumps(key, sort_keys=True))
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = rows_of(cfg, prompts)
+    shards = -(-len(rows) // cfg.shard)
+    with alone(directory):
+        if not check_key(directory, key):
+            write_atomic(directory / CACHE, json.dumps(key, indent=1).encode() + b"\n")
+        for index in range(shards):
+            path = shard_path(directory, index)
+            part = rows[index * cfg.shard : (index + 1) * cfg.shard]
+            if not is_complete(path):
+                write_shard(path, part, *draw(cfg, family, part, pictures))
+            told(index * cfg.shard + len(part), len(rows))
+    return SampleCache(directory, shards)
+
+
+@torch.no_grad()
+def draw(
+    cfg: TeacherSamples, family: Family, rows: Sequence[Row], pictures: Pictures | None
+) -> tuple[Latent, Cond]:
+    """x0 and conditions of these rows: guided Euler samples of the family's backbone."""
+    device = next(family.backbone.parameters()).device
+    shape = family.latent_shape(cfg.height, cfg.width)
+    sigmas = family.sigmas(cfg.steps)
+    empty = None if cfg.guidance == 1 else family.encode_text([""]).to(device)
+    cond = conditions(cfg, family, rows, pictures)
+    x0: list[Tensor] = [torch.empty(0)] * len(rows)
+    # Similar lengths together, for the least padding.
+    order = sorted(range(len(rows)), key=lambda i: bucket(len(cond.tokens[i])))
+    for start in range(0, len(order), cfg.batch):
+        part = order[start : start + cfg.batch]
+        eps = Rng(cfg.seed, 0, "teacher", [rows[i].id for i in part], device).randn(*shape)
+        uncond = None if empty is None else Cond(empty.tokens * len(part))
+        velocity = guided(family.backbone, cond[part].to(device), uncond, cfg.guidance)
+        for i, x in zip(part, euler(velocity, eps, sigmas).cpu(), strict=True):
+            x0[i] = x
+    return torch.stack(x0), cond
+
+
+def conditions(
+    cfg: TeacherSamples, family: Family, rows: Sequence[Row], pictures: Pictures | None
+) -> Cond:
+    """Conditions in the order of the rows; some of them read a picture beside the prompt."""
+    tokens: list[Tensor] = [torch.empty(0)] * len(rows)
+    for shown in (False, True):
+        own = [i for i, row in enumerate(rows) if row.picture is shown]
+        for start in range(0, len(own), cfg.batch):
+            part = own[start : start + cfg.batch]
+            texts = [rows[i].prompt for i in part]
+            images = None
+            if shown:
+                assert pictures is not None
+                seeds = [seed_of(cfg.seed, "picture", rows[i].id) for i in part]
+                images = pictures(texts, seeds)
+            for i, t in zip(part, family.encode_text(texts, images).tokens, strict=True):
+                tokens[i] = t.cpu()
+    return Cond(tuple(tokens))
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait until no other process works in the directory; the lock vanishes with its process."""
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

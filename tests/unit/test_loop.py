@@ -1,0 +1,261 @@
+"""The loop on a problem with a closed form, and what it does when numbers go bad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from tests.games import Game, new_run
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from fewstep.data.batches import Batch
+from fewstep.families.base import Cond
+from fewstep.methods.base import Logs, Phase
+from fewstep.rng import Rng
+from fewstep.runs import Run
+from fewstep.train.loop import LoopConfig, NotFiniteError, Outcome, every, run_step, train
+from fewstep.train.optim import Optim, OptimConfig, updates_per_phase
+
+SGD_LIKE = OptimConfig(lr=0.1, betas=(0.0, 0.0), clip=None)
+
+
+class Point(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([3.0, -4.0]))
+
+
+class Pull:
+    """Two modules; "a" moves at every step, "b" at every third. The loss is (w . mean(x0)) ."""
+
+    def __init__(self) -> None:
+        self.a, self.b = Point(), Point()
+        self.modules: Mapping[str, nn.Module] = {"a": self.a, "b": self.b}
+        self.after: list[int] = []
+        self.bad: dict[int, str] = {}
+        self.seen: list[tuple[object, ...]] = []
+
+    def exported(self) -> nn.Module:
+        return self.a
+
+    def phases(self, step: int) -> Iterator[Phase]:
+        for name, module, due in (("a", self.a, True), ("b", self.b, step % 3 == 2)):
+            if due:
+                yield Phase(
+                    name, module, lambda b, r, m=module: self.loss(m, b, r, step),
+                    after=lambda: self.after.append(step),
+                )  # fmt: skip
+
+    def loss(self, module: Point, batch: Batch, rng: Rng, step: int) -> tuple[Tensor, Logs]:
+        self.seen.append((*rng.key, rng.ids))
+        loss = (batch.x0.flatten(1) @ module.w).mean()
+        match self.bad.get(step):
+            case "nan loss":
+                loss = loss * math.nan
+            case "inf gradient":
+                loss = loss + torch.sqrt(module.w[0] - module.w[0].detach())
+            case _:
+                pass
+        return loss, {"mean_x0": batch.x0.mean(), "vector": batch.x0.flatten(1).mean(0)}
+
+
+def batch(*values: tuple[float, float], name: str = "s") -> Batch:
+    return Batch(
+        ids=tuple(f"{name}{i}" for i in range(len(values))),
+        x0=torch.tensor(values).reshape(-1, 2, 1, 1),
+        cond=Cond(tuple(torch.zeros(1, 1) for _ in values)),
+    )
+
+
+def optims_for(method: Pull, cfg: OptimConfig = SGD_LIKE, steps: int = 9) -> dict[str, Optim]:
+    total = updates_per_phase(method, steps)
+    return {n: Optim(cfg, m, total=total[n]) for n, m in method.modules.items()}
+
+
+def gradient_norm(method: Pull, batches: list[Batch]) -> tuple[float, Tensor, Tensor]:
+    from fewstep.train.loop import Means
+
+    means: dict[str, Means] = {}
+    assert run_step(method, batches, optims_for(method), means, seed=5, step=0) is None
+    values = means["a"].values()
+    return float(str(values["grad_norm"])), torch.tensor(values["vector"]), method.a.w.detach()
+
+
+def test_trap23_micro_batches_count_by_their_samples() -> None:
+    """The gradient is the mean of x0 over all samples however they are split: (2, 1)."""
+    whole = [batch((1.0, 0.0), (2.0, 1.0), (3.0, 2.0))]
+    split = [batch((1.0, 0.0)), batch((2.0, 1.0), (3.0, 2.0), name="t")]
+    for batches in (whole, split):
+        norm, logged, _ = gradient_norm(Pull(), batches)
+        assert norm == pytest.approx(math.hypot(2, 1))
+        assert_close(logged, torch.tensor([2.0, 1.0], dtype=logged.dtype))
+
+
+def test_each_phase_gets_its_own_stream_for_its_samples() -> None:
+    method = Pull()
+    run_step(method, [batch((1.0, 0.0))], optims_for(method), {}, seed=5, step=2)
+    assert method.seen == [(5, 2, "a", ("s0",)), (5, 2, "b", ("s0",))]
+
+
+def test_trap33_clip_scales_the_whole_gradient_and_logs_its_norm() -> None:
+    method = Pull()
+    optim = Optim(OptimConfig(clip=0.5), method.a, total=1)
+    method.a.w.grad = torch.tensor([3.0, 4.0])
+    norm = optim.norm()
+    assert norm.item() == 5
+    optim.step(norm)
+    assert_close(method.a.w.grad, torch.tensor([0.3, 0.4]), rtol=1e-4, atol=1e-6)
+
+
+def test_trap25_schedules_count_the_updates_of_their_phase(tmp_path: Path) -> None:
+    cfg = OptimConfig(lr=1.0, warmup=2, schedule="cosine", betas=(0.0, 0.0))
+    assert [cfg.rate(k, 6) for k in range(7)] == pytest.approx(
+        [0.5, 1.0, 1.0, 0.5 + 0.5 * math.cos(math.pi / 4), 0.5, 0.5 - 0.5 * math.cos(math.pi / 4), 0]
+    )  # fmt: skip
+    method = Pull()
+    optims = optims_for(method, cfg, steps=9)
+    assert (optims["a"].total, optims["b"].total) == (9, 3)
+    with new_run(tmp_path / "r") as run:
+        loop = LoopConfig(steps=9, log_every=3)
+        train(method, lambda _: [batch((1.0, 1.0))], loop, run, optims, seed=0)
+        logged = {(r["step"], r["phase"]): r for r in run.metrics()}
+    assert [logged[s, "a"]["updates"] for s in (3, 6, 9)] == [3, 6, 9]
+    assert [logged[s, "b"]["updates"] for s in (3, 6, 9)] == [1, 2, 3]
+    assert logged[3, "b"]["lr"] == 1.0  # its second update ends the warm-up
+    assert method.after == [0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8]
+
+
+def test_rows_are_means_since_the_last_row(tmp_path: Path) -> None:
+    method = Pull()
+    with new_run(tmp_path / "r") as run:
+        train(
+            method, lambda s: [batch((float(s), float(s)))], LoopConfig(steps=5, log_every=2), run,
+            optims_for(method), seed=0,
+        )  # fmt: skip
+        rows = [(r["step"], r["mean_x0"]) for r in run.metrics() if r["phase"] == "a"]
+    assert rows == [(2, 0.5), (4, 2.5), (5, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("nan loss", "loss of phase 'a'"), ("inf gradient", "gradient of phase 'a'")]
+)
+def test_trap33_a_step_that_is_not_finite_moves_nothing(
+    tmp_path: Path, kind: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method, twin = Pull(), Pull()
+    method.bad = {2: kind, 4: kind}
+    optims = optims_for(method)
+    with new_run(tmp_path / "r") as run:
+        outcome = train(
+            method, lambda _: [batch((1.0, 1.0))], LoopConfig(steps=6, max_skips=2), run, optims,
+            seed=0,
+        )  # fmt: skip
+        rows = run.metrics()
+    assert outcome == Outcome(step=6, finished=True, skipped=2)
+    assert optims["a"].updates == 4
+    assert optims["b"].updates == 1  # step 2 ended before its turn
+    assert method.after == [0, 1, 3, 5, 5]
+    twin_optims = optims_for(twin)
+    with new_run(tmp_path / "twin") as run:
+        train(twin, lambda _: [batch((1.0, 1.0))], LoopConfig(steps=4), run, twin_optims, seed=0)
+    assert torch.equal(method.a.w, twin.a.w)
+    assert all(v.isfinite().all() for v in optims["a"].state()[0].values())
+    assert rows[-1]["phase"] == "loop" and rows[-1]["skipped"] == 2
+    assert all(math.isfinite(r["loss"]) for r in rows if "loss" in r)
+    assert f"step 2 skipped: the {what} is not finite" in capsys.readouterr().out
+
+
+def test_trap33_too_many_in_a_row_stop_the_run_and_resuming_goes_on_counting(
+    tmp_path: Path,
+) -> None:
+    method = Pull()
+    method.bad = dict.fromkeys(range(3, 20), "nan loss")
+    loop = LoopConfig(steps=10, max_skips=3, checkpoint_every=4)
+    with new_run(tmp_path / "r") as run:
+        with pytest.raises(NotFiniteError, match=r"step 5: the loss of phase 'a' .* 3 steps in a"):
+            train(method, lambda _: [batch((1.0, 1.0))], loop, run, optims_for(method), seed=0)
+        kept = method.a.w.detach().clone()
+        assert kept.isfinite().all()
+    again = Pull()
+    again.bad = method.bad
+    with Run.open(tmp_path / "r") as run, pytest.raises(NotFiniteError, match="step 5"):
+        train(again, lambda _: [batch((1.0, 1.0))], loop, run, optims_for(again), seed=0)
+    assert torch.equal(again.a.w, kept)
+
+
+def test_trap33_a_bad_heads_step_leaves_student_and_ema(tmp_path: Path) -> None:
+    """LADD's student phase stands on what the heads' phase left: both are skipped."""
+    game = Game()
+    before = game.state()
+    bad = [Batch(ids=b.ids, x0=b.x0 * math.inf, cond=b.cond) for b in game.batches(1)]
+    assert run_step(game.method, bad, game.optims, {}, seed=0, step=1) == "the loss of phase 'heads'"
+    after = game.state()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert game.optims["student"].updates == 0
+
+
+def test_hooks_run_when_due_and_where_a_run_resumes(tmp_path: Path) -> None:
+    method, called = Pull(), []
+    hooks = [
+        every(2, lambda s: called.append(("two", s)), at_start=True),
+        every(3, lambda s: called.append(("three", s))),
+    ]
+    with new_run(tmp_path / "r") as run:
+        for steps in (4, 6):
+            train(
+                method, lambda _: [batch((1.0, 1.0))], LoopConfig(steps=steps), run,
+                optims_for(method), hooks, seed=0,
+            )  # fmt: skip
+    first = [("two", 0), ("two", 2), ("three", 3), ("two", 4)]
+    assert called == [*first, ("two", 4), ("two", 6), ("three", 6)]
+    with pytest.raises(ValueError, match="every n >= 1 steps, got 0"):
+        every(0, print)
+
+
+def test_the_health_of_ladd_is_logged(tmp_path: Path) -> None:
+    game = Game(steps=4)
+    with new_run(tmp_path / "r") as run:
+        game.train(run)
+        rows = {r["phase"]: r for r in run.metrics()}
+    assert len(rows["heads"]["gap_by_head"]) == 2
+    assert len(rows["heads"]["real_share_by_sigma"]) == 4
+    assert rows["heads"]["grad_norm"] > 0 and rows["student"]["grad_norm"] > 0
+    assert rows["heads"]["updates"] == 4 and rows["student"]["updates"] == 2
+    assert "train 4/4" in game.said.getvalue()
+
+
+def test_missing_optimizer_is_named() -> None:
+    method = Pull()
+    with pytest.raises(ValueError, match="phase 'b', but there are optimizers only for a"):
+        optims = {"a": optims_for(method)["a"]}
+        run_step(method, [batch((1.0, 1.0))], optims, {}, seed=0, step=2)
+
+
+def test_trap22_weights_that_would_round_away_are_refused() -> None:
+    with pytest.raises(ValueError, match="'w' is bfloat16: small steps would round away"):
+        Optim(SGD_LIKE, Point().to(torch.bfloat16), total=1)
+    with pytest.raises(ValueError, match="needs a trainable parameter"):
+        Optim(SGD_LIKE, Point().requires_grad_(False), total=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.0}, "optim.lr must be a finite number > 0, got 0.0"),
+        ({"betas": (0.9, 1.0)}, r"optim.betas must lie in \[0, 1\)"),
+        ({"clip": 0.0}, "optim.clip must be > 0, or none"),
+        ({"warmup": -1}, "optim.warmup must be >= 0, got -1"),
+    ],
+)
+def test_optim_config_errors(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(**change)  # type: ignore[arg-type]
+
+
+def test_loop_config_errors() -> None:
+    with pytest.raises(ValueError, match=r"loop\.steps must be >= 1, got 0"):
+        LoopConfig(steps=0)

@@ -1,0 +1,237 @@
+"""Teacher samples: independent of order, batch and interruption; keyed; checked when read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.toy import ToyBackbone
+from torch.testing import assert_close
+
+from fewstep.data.cache import CACHE, SampleCache, shard_path
+from fewstep.data.precompute import TeacherSamples, precompute, rows_of
+from fewstep.errors import UserError
+from fewstep.families.base import Backbone, Cond
+from fewstep.flow.guidance import guided
+from fewstep.flow.sample import euler
+from fewstep.flow.sigmas import grid
+from fewstep.rng import Rng, seed_of
+from fewstep.shapes import Latent, Pixels
+
+CFG = TeacherSamples(prompts=10, steps=3, guidance=2.5, seed=7, batch=4, shard=4)
+PROMPTS = ["a red circle", "two blue squares", "a red circle", *(f"thing {i}" * i for i in range(7))]
+
+
+class ToyFamily:
+    """A family around the toy backbone: a prompt's tokens come from its text."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.backbone: Backbone = ToyBackbone(seed=seed).requires_grad_(False)
+        self.seed = seed
+        self.encoded: list[str] = []
+
+    def encode_text(self, prompts: Sequence[str], images: Pixels | None = None) -> Cond:
+        self.encoded += prompts
+        tokens = [Rng(0, 0, "t", [p]).randn(1 + len(p.split()), 6)[0] for p in prompts]
+        if images is not None:
+            tokens = [t + i.mean() for t, i in zip(tokens, images, strict=True)]
+        return Cond(tuple(tokens))
+
+    def encode_image(self, images: Pixels) -> Latent:
+        return images[:, :2]
+
+    def decode(self, x0: Latent) -> Pixels:
+        return x0[:, [0, 1, 0]]
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        return 2, height // 16, width // 16
+
+    def sigmas(self, steps: int) -> tuple[float, ...]:
+        return grid(steps, 3.0)
+
+    def fingerprint(self) -> str:
+        return f"toy {self.seed}"
+
+    def save(self, directory: Path, backbone: Backbone) -> None:
+        raise NotImplementedError
+
+
+def pictures(prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+    return torch.stack([torch.full((3, 8, 8), float(s % 1000)) for s in seeds])
+
+
+def contents(cache: SampleCache) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    x0, cond = cache.take(range(len(cache)))
+    return {name: (x, t) for name, x, t in zip(cache.ids, x0, cond.tokens, strict=True)}
+
+
+def test_samples_are_guided_euler_from_noise_of_their_own(tmp_path: Path) -> None:
+    family = ToyFamily()
+    cache = precompute(CFG, family, PROMPTS, tmp_path)
+    position = 4
+    x0, cond = cache.take([position])
+    eps = Rng(7, 0, "teacher", [cache.ids[position]]).randn(2, 4, 4)
+    own, empty = family.encode_text([PROMPTS[position]]), family.encode_text([""])
+    expected = euler(guided(family.backbone, own, empty, 2.5), eps, grid(3, 3.0))
+    assert_close(x0, expected)
+    assert torch.equal(cond.tokens[0], own.tokens[0])
+    assert [row.prompt for row in cache.rows] == PROMPTS
+    assert cache.lengths == [1 + len(p.split()) for p in PROMPTS]
+
+
+def test_trap35_samples_do_not_depend_on_order_batch_or_shard(tmp_path: Path) -> None:
+    a = contents(precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "a"))
+    other = replace(CFG, batch=3, shard=10)
+    b = contents(precompute(other, ToyFamily(), PROMPTS[::-1], tmp_path / "b"))
+    few = contents(precompute(CFG, ToyFamily(), PROMPTS[3:5], tmp_path / "c"))
+    assert a.keys() == b.keys() and len(a) == 10
+    for name, (x, tokens) in a.items():
+        assert_close(b[name][0], x)
+        assert torch.equal(b[name][1], tokens)
+    for name, (x, _) in few.items():
+        assert_close(a[name][0], x)
+
+
+def test_equal_prompts_get_different_noise(tmp_path: Path) -> None:
+    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    x0, _ = cache.take([0, 2])
+    assert cache.ids[2] == f"{cache.ids[0]}-2"
+    assert not torch.allclose(x0[0], x0[1])
+
+
+def test_every_fact_is_in_the_key(tmp_path: Path) -> None:
+    directories = {
+        precompute(cfg, ToyFamily(seed), prompts, tmp_path, pictures=pictures).directory
+        for cfg, seed, prompts in [
+            (CFG, 0, PROMPTS),
+            (CFG, 1, PROMPTS),
+            (CFG, 0, PROMPTS[::-1]),
+            (replace(CFG, seed=8), 0, PROMPTS),
+            (replace(CFG, guidance=1.0), 0, PROMPTS),
+            (replace(CFG, steps=4), 0, PROMPTS),
+            (replace(CFG, width=32), 0, PROMPTS),
+            (replace(CFG, picture_share=0.5), 0, PROMPTS),
+        ]
+    }
+    assert len(directories) == 8
+    same = precompute(replace(CFG, batch=1), ToyFamily(), PROMPTS, tmp_path)
+    assert same.directory in directories
+
+
+def test_trap35_another_key_is_refused_field_by_field(tmp_path: Path) -> None:
+    precompute(CFG, ToyFamily(), PROMPTS, tmp_path, directory=tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(UserError) as caught:
+        changed = replace(CFG, guidance=4.0)
+        precompute(changed, ToyFamily(1), PROMPTS, tmp_path, directory=tmp_path)
+    message = str(caught.value)
+    assert "guidance: 2.5 there, 4.0 here; model: 'toy 0' there, 'toy 1' here" in message
+    assert "seed" not in message
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    whole = contents(precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "whole"))
+
+    def stop(done: int, total: int) -> None:
+        assert total == 10
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "parts", told=stop)
+    family = ToyFamily()
+    cache = precompute(CFG, family, PROMPTS, tmp_path / "parts")
+    assert set(family.encoded) == {"", *PROMPTS[8:]}
+    for name, (x, tokens) in contents(cache).items():
+        assert torch.equal(whole[name][0], x) and torch.equal(whole[name][1], tokens)
+    again = ToyFamily()
+    precompute(CFG, again, PROMPTS, tmp_path / "parts")
+    assert again.encoded == []
+
+
+def test_a_shard_without_its_json_is_made_again(tmp_path: Path) -> None:
+    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    path = shard_path(cache.directory, 1)
+    before = path.read_bytes()
+    path.write_bytes(before[:50])
+    path.with_suffix(".json").unlink()
+    precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "zeros", "truncated", "empty"])
+def test_trap36_a_damaged_shard_is_named_not_used(tmp_path: Path, damage: str) -> None:
+    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    path = shard_path(cache.directory, 1)
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "flipped": data[:-5] + bytes([data[-5] ^ 4]) + data[-4:],
+            "zeros": data[:-32] + bytes(32),
+            "truncated": data[:-1],
+            "empty": b"",
+        }[damage]
+    )
+    with pytest.raises(UserError, match=r"shard_00001\.safetensors is damaged .* delete .*json"):
+        precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    path.with_suffix(".json").unlink()  # what the message says
+    precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    assert path.read_bytes() == data
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    shard_path(cache.directory, 0).with_suffix(".json").write_text('{"rows": 3')
+    with pytest.raises(UserError, match=r"shard_00000\.json is damaged"):
+        precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    (cache.directory / CACHE).write_text("{")
+    with pytest.raises(UserError, match=r"cache\.json is not JSON"):
+        precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+
+
+def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    family = ToyFamily()
+    with torch.no_grad():
+        family.backbone.get_parameter("leave.bias")[0] = float("nan")
+    with pytest.raises(ValueError, match=r"sample \w+ \(prompt 'a red circle'\) is not finite"):
+        precompute(CFG, family, PROMPTS, tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_part_of_the_samples_reads_a_picture(tmp_path: Path) -> None:
+    cfg = replace(CFG, picture_share=0.5)
+    family = ToyFamily()
+    cache = precompute(cfg, family, PROMPTS, tmp_path, pictures=pictures, picture_source="toy")
+    shown = [row.picture for row in cache.rows]
+    assert 0 < sum(shown) < 10
+    assert shown == [row.picture for row in rows_of(cfg, PROMPTS)]
+    _, cond = cache.take(range(10))
+    for row, tokens in zip(cache.rows, cond.tokens, strict=True):
+        seed = seed_of(7, "picture", row.id)
+        image = pictures([row.prompt], [seed]) if row.picture else None
+        assert torch.equal(tokens, family.encode_text([row.prompt], image).tokens[0])
+    share = sum(r.picture for r in rows_of(cfg, [f"p{i}" for i in range(2000)])) / 2000
+    assert share == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(ValueError, match="picture_share > 0 needs pictures"):
+        precompute(cfg, family, PROMPTS, tmp_path)
+
+
+def test_key_file_is_readable(tmp_path: Path) -> None:
+    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    key = json.loads((cache.directory / CACHE).read_bytes())
+    assert key["guidance"] == 2.5 and key["size"] == [64, 64] and key["model"] == "toy 0"
+    assert key["sigmas"] == list(grid(3, 3.0))
+
+
+def test_config_errors() -> None:
+    with pytest.raises(ValueError, match=r"samples\.shard must be >= 1, got 0"):
+        replace(CFG, shard=0)
+    with pytest.raises(ValueError, match=r"picture_share must lie in \[0, 1\], got 1\.5"):
+        replace(CFG, picture_share=1.5)
+    with pytest.raises(ValueError, match=r"guidance must be finite, got nan"):
+        replace(CFG, guidance=float("nan"))
