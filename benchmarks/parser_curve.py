@@ -24,7 +24,7 @@ import torch
 from fewstep import claims
 from fewstep.recipes.shapes_features import blurred
 from fewstep.rng import seed_of
-from fewstep.worlds.shapes.parse import judge, judge_concept
+from fewstep.worlds.shapes.judge import judge, judge_concept
 from fewstep.worlds.shapes.prompts import CONCEPT, Role, Spec, meaning, scene_for, understand
 from fewstep.worlds.shapes.render import render
 from fewstep.worlds.shapes.scene import Scene, WorldConfig, draw_concept

@@ -274,10 +274,16 @@ def test_a_directory_that_is_no_model_is_refused(
 def test_the_fused_training_transformer_is_the_real_one(family: ZImage) -> None:
     fused = Fused(family.pipeline.transformer, torch.float32, compiled=False)
     x, sigma = noise(2), torch.tensor([0.9, 0.3])
-    for cond in (family.encode_text(PROMPTS), family.encode_text(PROMPTS, torch.rand(2, 3, 64, 64))):
+    for cond in (
+        family.encode_text(PROMPTS),
+        family.encode_text(PROMPTS, torch.rand(2, 3, 64, 64)),
+    ):
         with torch.no_grad():
             torch.testing.assert_close(
-                fused.velocity(x, sigma, cond), family.backbone(x, sigma, cond), atol=1e-4, rtol=1e-4
+                fused.velocity(x, sigma, cond),
+                family.backbone(x, sigma, cond),
+                atol=1e-4,
+                rtol=1e-4,
             )
 
 

@@ -80,9 +80,8 @@ def test_micro_batches_hold_one_padded_length() -> None:
 def test_no_micro_batch_of_one_unless_asked_for(lengths: list[int]) -> None:
     """A hinge loss, and misaligned pairs, need two samples."""
     for micro_batch in (2, 3, 8):
-        sizes = [
-            len(b) for b in Batches(Numbered(lengths), batch_size=8, seed=0, micro_batch=micro_batch)(0)
-        ]  # fmt: skip
+        batches = Batches(Numbered(lengths), batch_size=8, seed=0, micro_batch=micro_batch)
+        sizes = [len(b) for b in batches(0)]
         assert sum(sizes) == 8
         assert min(sizes) >= 2 and max(sizes) <= max(3, micro_batch)
     alone = Batches(Numbered(lengths), batch_size=8, seed=0, micro_batch=1)(0)

@@ -23,7 +23,12 @@ from fewstep.rng import Rng, seed_of
 from fewstep.shapes import Latent, Pixels
 
 CFG = TeacherSamples(prompts=10, steps=3, guidance=2.5, seed=7, batch=4, shard=4)
-PROMPTS = ["a red circle", "two blue squares", "a red circle", *(f"thing {i}" * i for i in range(7))]
+PROMPTS = [
+    "a red circle",
+    "two blue squares",
+    "a red circle",
+    *(f"thing {i}" * i for i in range(7)),
+]
 
 
 class ToyFamily:

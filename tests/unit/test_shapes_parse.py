@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fewstep.worlds.shapes.parse import PARTS, judge, judge_concept, layouts, read
+from fewstep.worlds.shapes.judge import PARTS, judge, judge_concept, layouts
+from fewstep.worlds.shapes.parse import read
 from fewstep.worlds.shapes.prompts import (
     CONCEPT,
     Role,
@@ -137,6 +138,12 @@ def test_a_mark_between_two_shapes_is_neither() -> None:
     blend = replace(thing(), outline=Outline(4, 0.49))
     found = read(render([Scene(GRAY, (blend,))]))[0].found
     assert [f.shape for f in found] == [None]
+
+
+def test_a_hollow_shape_is_unclear() -> None:
+    hole = thing(radius=0.06, colour=GRAY)
+    found = read(render([Scene(GRAY, (thing("triangle", radius=0.15), hole))]))[0].found
+    assert [(f.colour, f.shape) for f in found] == [("red", None)]
 
 
 def test_damage_is_punished_in_order() -> None:

@@ -36,10 +36,15 @@ class Batch:
 class Samples(Protocol):
     """Clean latents of one size with their conditions, by position."""
 
-    ids: Sequence[str]
-    """Distinct names; the random streams of a sample hang on its own."""
-    lengths: Sequence[int]
-    """Tokens of each condition."""
+    @property
+    def ids(self) -> Sequence[str]:
+        """Distinct names; the random streams of a sample hang on its own."""
+        ...
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each condition."""
+        ...
 
     def take(self, rows: Sequence[int]) -> tuple[Latent, Cond]:
         """x0 (b, c, h, w) and conditions of these positions."""

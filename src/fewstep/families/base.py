@@ -60,9 +60,7 @@ class Backbone(nn.Module):
         """v = eps - x0, float32, at the noise level sigma of each sample."""
         raise TypeError(f"{type(self).__name__} must define forward(x, sigma, cond)")
 
-    def features(
-        self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]
-    ) -> list[Tokens]:
+    def features(self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]) -> list[Tokens]:
         """Image tokens after each of `layers` (in that order); stops after the deepest one."""
         raise TypeError(f"{type(self).__name__} must define features(x, sigma, cond, layers)")
 

@@ -1,4 +1,7 @@
-"""Reading a picture in context: Qwen3-VL's vision tower in front of the model's own language weights."""
+"""Reading a picture in context: a Qwen3-VL tower in front of the model's own language weights."""
+
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+# the libraries' annotations are looser than their classes; contract tests hold the values
 
 from __future__ import annotations
 
@@ -33,10 +36,12 @@ def patches(images: Pixels, patch: int, merge: int, frames: int) -> tuple[Tensor
     """
     b, c, height, width = images.shape
     rows, columns = height // patch, width // patch
-    x = (images * 2 - 1).reshape(
-        b, c, rows // merge, merge, patch, columns // merge, merge, patch
+    x = (images * 2 - 1).reshape(b, c, rows // merge, merge, patch, columns // merge, merge, patch)
+    x = (
+        x.permute(0, 2, 5, 3, 6, 1, 4, 7)
+        .unsqueeze(6)
+        .expand(-1, -1, -1, -1, -1, -1, frames, -1, -1)
     )
-    x = x.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, frames, -1, -1)
     grid = torch.tensor([[1, rows, columns]] * b)
     return x.reshape(b * rows * columns, c * frames * patch * patch), grid
 
@@ -124,7 +129,9 @@ class PictureReader:
     def encode(self, prompts: Sequence[str], images: Pixels, max_length: int = 1024) -> Cond:
         """One condition a prompt, read after its picture: hidden_states[-2], padding dropped."""
         if len(prompts) != len(images):
-            raise ValueError(f"{len(prompts)} prompts but {len(images)} pictures: give one for each")
+            raise ValueError(
+                f"{len(prompts)} prompts but {len(images)} pictures: give one for each"
+            )
         vision = self.model.config.vision_config
         unit = vision.patch_size * vision.spatial_merge_size
         height, width = fit(images.shape[-2], images.shape[-1], unit, *self.pixels)
@@ -143,7 +150,9 @@ class PictureReader:
         ids, mask = inputs.input_ids.to(device), inputs.attention_mask.to(device)
         is_picture = (ids == self.model.config.image_token_id).int()
         if int(is_picture.sum()) != count * len(prompts):
-            raise UserError(f"a prompt is too long to be read beside a picture ({max_length} tokens)")
+            raise UserError(
+                f"a prompt is too long to be read beside a picture ({max_length} tokens)"
+            )
         hidden = self.model(
             input_ids=ids,
             attention_mask=mask,

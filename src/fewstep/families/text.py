@@ -12,9 +12,11 @@ from fewstep.families.base import Cond
 def chat(tokenizer: PreTrainedTokenizerBase, contents: Sequence[str]) -> list[str]:
     """Each content as the only turn of a user, with the start of the answer after it."""
     return [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            tokenize=False, add_generation_prompt=True, enable_thinking=True,
+        str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False, add_generation_prompt=True, enable_thinking=True,
+            )
         )
         for content in contents
     ]  # fmt: skip

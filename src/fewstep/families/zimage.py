@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,9 +56,7 @@ class ZImageBackbone(Backbone):
         )[0]
         return -torch.stack(out).squeeze(2).float()
 
-    def features(
-        self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]
-    ) -> list[Tokens]:
+    def features(self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]) -> list[Tokens]:
         wrong = [i for i in layers if not 0 <= i < self.depth]
         if wrong or not layers:
             raise ValueError(f"layers must be within 0..{self.depth - 1}, got {list(layers)}")
@@ -77,17 +75,18 @@ class ZImageBackbone(Backbone):
         """
         seen: dict[int, Tensor] = {}
 
-        def hook(i: int, out: Tensor) -> None:
-            if i in seen:
-                return
-            seen[i] = out
-            if i == deepest:
-                raise _Deepest
+        def recorder(i: int) -> Callable[[nn.Module, object, Tensor], None]:
+            def hook(_module: nn.Module, _inputs: object, out: Tensor) -> None:
+                if i in seen:
+                    return
+                seen[i] = out
+                if i == deepest:
+                    raise _Deepest
+
+            return hook
 
         blocks = self.transformer.layers
-        handles = [
-            blocks[i].register_forward_hook(lambda _m, _a, out, i=i: hook(i, out)) for i in layers
-        ]
+        handles = [blocks[i].register_forward_hook(recorder(i)) for i in layers]
         try:
             yield seen
         except _Deepest:
@@ -108,7 +107,9 @@ class ZImage:
         self, pipeline: ZImagePipeline, pictures: PictureReader | None, source: Path | None = None
     ) -> None:
         if pipeline.scheduler.config.use_dynamic_shifting:
-            raise UserError("the scheduler has use_dynamic_shifting on; Z-Image uses a static shift")
+            raise UserError(
+                "the scheduler has use_dynamic_shifting on; Z-Image uses a static shift"
+            )
         self.pipeline = pipeline
         self.backbone: Backbone = ZImageBackbone(pipeline.transformer)
         self.pictures = pictures
@@ -121,13 +122,19 @@ class ZImage:
         """From a diffusers directory, or from a hub id where one is given; UserError otherwise."""
         path = Path(source)
         if path.exists() and not (path / "model_index.json").is_file():
-            raise UserError(f"{path} is not a diffusers model directory: it has no model_index.json")
+            raise UserError(
+                f"{path} is not a diffusers model directory: it has no model_index.json"
+            )
         if not path.exists() and (path.is_absolute() or str(source).count("/") != 1):
-            raise UserError(f"model {str(source)!r} does not exist: give a diffusers directory or a hub id")
+            raise UserError(
+                f"model {str(source)!r} does not exist: give a diffusers directory or a hub id"
+            )
         try:
             pipeline = ZImagePipeline.from_pretrained(str(source), dtype=dtype)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"model {str(source)!r} cannot be loaded as Z-Image: {error}") from error
+            raise UserError(
+                f"model {str(source)!r} cannot be loaded as Z-Image: {error}"
+            ) from error
         tower = path / PICTURE_ENCODER
         reader = (
             PictureReader.load(tower, pipeline.text_encoder, pipeline.tokenizer)
@@ -142,7 +149,9 @@ class ZImage:
         [picture, text] read in context. UserError where the directory has no picture encoder."""
         if images is not None:
             if self.pictures is None:
-                raise UserError(f"this model has no {PICTURE_ENCODER}/ folder, so it cannot read pictures")
+                raise UserError(
+                    f"this model has no {PICTURE_ENCODER}/ folder, so it cannot read pictures"
+                )
             return self.pictures.encode(prompts, images)
         return read(self.pipeline.text_encoder, self.pipeline.tokenizer, prompts)
 
@@ -186,7 +195,9 @@ class ZImage:
     def save(self, directory: Path, backbone: Backbone) -> None:
         """Write an ordinary diffusers directory around `backbone`, picture encoder included."""
         if not isinstance(backbone, ZImageBackbone):
-            raise TypeError(f"a Z-Image directory needs a ZImageBackbone, got {type(backbone).__name__}")
+            raise TypeError(
+                f"a Z-Image directory needs a ZImageBackbone, got {type(backbone).__name__}"
+            )
         parts = {**self.pipeline.components, "transformer": backbone.transformer}
         ZImagePipeline(**parts).save_pretrained(directory)
         if self.source is not None and (self.source / PICTURE_ENCODER).is_dir():

@@ -1,1 +1,11 @@
 """Recipes: functions that return an experiment, with its hardware, duration and score."""
+
+from collections.abc import Callable
+
+from fewstep.experiment.config import Experiment
+from fewstep.recipes.ladd import ladd_shapes, ladd_shapes_demo, ladd_zimage
+
+RECIPES: dict[str, Callable[[], Experiment]] = {
+    recipe.__name__: recipe for recipe in (ladd_shapes, ladd_shapes_demo, ladd_zimage)
+}
+"""By the name that `fewstep train` takes."""

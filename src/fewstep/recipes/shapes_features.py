@@ -43,7 +43,7 @@ class FeaturesConfig:
     """Largest standard deviation of the noise."""
     whitened: int = 32
     """Batches of 64 true pictures over which the features are whitened."""
-    floor: float = 0.1
+    floor: float = 1.0
     """Added to each variance, relative to their mean: where true pictures hardly differ, rounding
     and the faintest noise would speak loudest without it."""
     out: Path = WEIGHTS

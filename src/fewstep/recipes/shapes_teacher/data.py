@@ -1,13 +1,16 @@
 """What the Shapes teacher is shown: true pictures with prompts, a part of them with a reference.
 
-A row is one of: a prompt and a true picture of it; the same with another true picture of the prompt
-as reference in context; a prompt about "[V]" with a picture of it, and as reference the same concept
-in another layout. Some rows lose their prompt, their picture or both, for guidance.
+A row is one of: a prompt and a true picture of it; the same with another true picture of the
+prompt as reference in context; a prompt about "[V]" with a picture of it, and as reference the same
+concept in another layout. Some rows lose their prompt, for guidance.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# the libraries' annotations are looser than their classes; contract tests hold the values
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,7 +31,7 @@ from fewstep.worlds.shapes.scene import Look, Scene, WorldConfig, draw_concept
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherData:
-    world: WorldConfig = WorldConfig()
+    world: WorldConfig = field(default_factory=WorldConfig)
     plain: int = 24
     """Rows of a batch without a reference picture."""
     concepts: int = 5

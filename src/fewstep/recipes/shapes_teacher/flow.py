@@ -1,7 +1,7 @@
-"""Stage 2 and 3 of the Shapes teacher: a vision tower that can see, then flow matching of all parts.
+"""Stages 2 and 3 of the Shapes teacher: a vision tower that sees, then flow matching of all parts.
 
-Stage 2 lets the vision tower and the language model describe concepts (hue, points, depth and
-roundness of the outline) from pictures; a tower that starts blind learns little from the flow.
+Stage 2 teaches the vision tower and the language model to keep what is in a picture: a tower that
+starts blind learns little from the flow. The same loss, at a small weight, goes on in stage 3.
 Stage 3 trains transformer, text encoder and vision tower together on ||v_theta - (eps - x0)||^2:
 Muon for the transformer's matrices, AdamW for the rest, a constant rate with a linear end, EMA.
 Running the same command again resumes from the last checkpoint.
@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,23 +32,25 @@ from fewstep.families.zimage import PICTURE_ENCODER, ZImage
 from fewstep.flow import path
 from fewstep.recipes.shapes_teacher.data import TeacherBatches, TeacherData, concept_scene
 from fewstep.recipes.shapes_teacher.fused import Fused
-from fewstep.recipes.shapes_teacher.parts import WIDTH, new_model
+from fewstep.recipes.shapes_teacher.parts import PICTURE_TOKENS, WIDTH, new_model
+from fewstep.shapes import Pixels
 from fewstep.worlds.shapes.render import render
 from fewstep.worlds.shapes.scene import Look, draw_concept
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
-    data: TeacherData = TeacherData()
-    sight_steps: int = 800
-    sight_weight: float = 0.1
+    data: TeacherData = field(default_factory=TeacherData)
+    sight_steps: int = 1000
+    sight_weight: float = 0.3
     """Of the description loss beside the flow loss in stage 3."""
-    steps: int = 14000
-    cooldown: int = 4500
+    steps: int = 10000
+    cooldown: int = 3500
     """The last steps, over which the learning rates fall linearly to zero."""
     matrix_lr: float = 3e-3
     vector_lr: float = 1e-3
-    reader_lr: float = 5e-4
+    reader_matrix_lr: float = 1.5e-3
+    reader_vector_lr: float = 7e-4
     ema: float = 0.9995
     sigma_mean: float = 0.4
     sigma_std: float = 1.1
@@ -55,42 +58,54 @@ class FlowConfig:
     seed: int = 0
 
 
-class Sight(nn.Linear):
-    """Describes the concept of a picture from its condition; used in training only.
+class Sight(nn.Module):
+    """What a picture's condition must tell, besides what the flow asks of it; for training only.
 
-    Eight numbers: cosine and sine of the hue, logits of 3 to 6 points, inner, roundness.
+    Each picture token gives back its own part of the picture, at half resolution; all tokens
+    together describe the concept by eight numbers: cosine and sine of the hue, logits of 3 to 6
+    points, inner, roundness.
     """
 
     def __init__(self) -> None:
-        super().__init__(WIDTH, 8)
+        super().__init__()
+        self.describe = nn.Linear(WIDTH, 8)
+        self.redraw = nn.Linear(WIDTH, 3 * 11 * 11)
 
-    def loss(self, cond: Cond, looks: Sequence[Look]) -> Tensor:
-        guess = self(cond.pooled())
+    def loss(self, cond: Cond, images: Pixels, looks: Sequence[Look]) -> Tensor:
+        """`looks` belong to the first rows of the batch; all rows are redrawn."""
+        guess = self.describe(cond[: len(looks)].pooled())
         hue = torch.tensor([math.radians(look.hue) for look in looks])
         points = torch.tensor([look.outline.points - 3 for look in looks])
         bend = torch.tensor([(look.outline.inner, look.outline.roundness) for look in looks])
+        tokens = torch.stack([t[PICTURE_TOKENS] for t in cond.tokens])
+        small = F.interpolate(images, (33, 33), mode="area") * 2 - 1
+        parts = small.view(-1, 3, 3, 11, 3, 11).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return (
             F.mse_loss(guess[:, :2], torch.stack([hue.cos(), hue.sin()], 1))
-            + 0.3 * F.cross_entropy(guess[:, 2:6], points)
-            + 3 * F.mse_loss(guess[:, 6:], bend)
+            + 0.1 * F.cross_entropy(guess[:, 2:6], points)
+            + F.mse_loss(guess[:, 6:], bend)
+            + 3 * F.mse_loss(self.redraw(tokens), parts)
         )
 
 
 def see(reader: PictureReader, sight: Sight, cfg: FlowConfig) -> None:
     """Stage 2."""
-    params = [*reader.model.parameters(), *sight.parameters()]
-    optim = torch.optim.AdamW(params, lr=1e-3, weight_decay=0.01)
+    modules: dict[str, nn.Module] = {
+        "text_encoder": reader.model.language_model, "visual": reader.model.visual, "sight": sight
+    }  # fmt: skip
+    optims = optimizers(modules, cfg)
     for step in range(cfg.sight_steps):
-        optim.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 100)
         rng = np.random.default_rng((cfg.seed, 1, step))
         looks = [draw_concept(rng) for _ in range(32)]
         scenes = [concept_scene(cfg.data.world, look, rng) for look in looks]
         images = torch.from_numpy(render(scenes, cfg.data.world.side))
-        loss = sight.loss(reader.encode(["a [V]"] * len(looks), images), looks)
-        optim.zero_grad()
+        loss = sight.loss(reader.encode(["a [V]"] * len(looks), images), images, looks)
+        for optim in optims:
+            optim.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(params, 1.0)
-        optim.step()
+        nn.utils.clip_grad_norm_([p for m in modules.values() for p in m.parameters()], 1.0)
+        for optim in optims:
+            optim.step()
         if step % 100 == 0:
             print(f"sight {step}/{cfg.sight_steps}  loss {loss.item():.3f}", flush=True)
 
@@ -101,20 +116,23 @@ def rate(step: int, cfg: FlowConfig) -> float:
 
 def optimizers(modules: dict[str, nn.Module], cfg: FlowConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside transformer blocks, AdamW for everything else."""
-    inside = ("layers.", "noise_refiner.", "context_refiner.")
-    transformer = list(modules["transformer"].named_parameters())
-    matrices = [p for n, p in transformer if n.startswith(inside) and p.ndim == 2]
-    rest = [p for n, p in transformer if not (n.startswith(inside) and p.ndim == 2)]
-    readers = [p for part in ("text_encoder", "visual", "sight") for p in modules[part].parameters()]
+    inside = re.compile(r"(layers|noise_refiner|context_refiner|blocks)\.\d+\.")
+    matrices: dict[str, list[nn.Parameter]] = {"transformer": [], "readers": []}
+    rest: dict[str, list[nn.Parameter]] = {"transformer": [], "readers": []}
+    for part, module in modules.items():
+        group = "transformer" if part == "transformer" else "readers"
+        for name, p in module.named_parameters():
+            (matrices if inside.match(name) and p.ndim == 2 else rest)[group].append(p)
+    rates = {
+        "transformer": (cfg.matrix_lr, cfg.vector_lr),
+        "readers": (cfg.reader_matrix_lr, cfg.reader_vector_lr),
+    }
+    muon = [{"params": p, "lr": rates[g][0]} for g, p in matrices.items() if p]
+    adam = [{"params": p, "lr": rates[g][1]} for g, p in rest.items() if p]
     return [
-        torch.optim.Muon(
-            matrices, lr=cfg.matrix_lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(
-            [{"params": rest, "lr": cfg.vector_lr}, {"params": readers, "lr": cfg.reader_lr}],
-            weight_decay=0.01, betas=(0.9, 0.99),
-        ),
-    ]  # fmt: skip
+        torch.optim.Muon(muon, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(adam, weight_decay=0.01, betas=(0.9, 0.99)),
+    ]
 
 
 def save(file: Path, state: dict[str, object]) -> None:
@@ -192,7 +210,7 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
         eps = torch.randn(batch.x0.shape, generator=draws)
         x = path.interpolate(batch.x0, eps, sigma)
         loss = F.mse_loss(fused.velocity(x, sigma, cond), path.velocity(batch.x0, eps))
-        described = sight.loss(seen[: len(batch.looks)], batch.looks)
+        described = sight.loss(seen, batch.references, batch.looks)
         for optim in optims:
             optim.zero_grad()
         (loss + cfg.sight_weight * described).backward()
@@ -204,8 +222,11 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
         view = described.item() if step == first else 0.99 * view + 0.01 * described.item()
         if step % 50 == 0:
             pace = (time.time() - start) / (step + 1 - first)
-            row = {"step": step, "loss": round(mean, 5), "sight": round(view, 4), "s_per_step": round(pace, 3)}
-            print(json.dumps({**row, "eta_min": round(pace * (cfg.steps - step) / 60)}), flush=True)
+            row = {
+                "step": step, "loss": round(mean, 5), "sight": round(view, 4),
+                "s_per_step": round(pace, 3), "eta_min": round(pace * (cfg.steps - step) / 60),
+            }  # fmt: skip
+            print(json.dumps(row), flush=True)
         if (step + 1) % cfg.save_every == 0 or step + 1 == cfg.steps:
             save(state_file, {
                 "step": step + 1, "ema": ema,

@@ -5,6 +5,9 @@ together): dense patches instead of lists, real instead of complex rotations, bf
 float32 sums, and one block function that torch.compile compiles once for all blocks.
 """
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportCallIssue=false
+# the libraries' annotations are looser than their classes; contract tests hold the values
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -58,7 +61,10 @@ class Fused:
     """`velocity(x, sigma, cond)` of a transformer, for conditions of one padded length."""
 
     def __init__(
-        self, model: ZImageTransformer2DModel, low: torch.dtype = torch.bfloat16, compiled: bool = True
+        self,
+        model: ZImageTransformer2DModel,
+        low: torch.dtype = torch.bfloat16,
+        compiled: bool = True,
     ) -> None:
         self.model = model
         self.low = low

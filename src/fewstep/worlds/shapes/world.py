@@ -11,14 +11,15 @@ from torch import Tensor
 
 from fewstep.rng import seed_of
 from fewstep.shapes import Pixels
-from fewstep.worlds.shapes import parse
+from fewstep.worlds.shapes import judge
 from fewstep.worlds.shapes.features import ShapesFeatures, extract, load_features
 from fewstep.worlds.shapes.prompts import draw_in_split, meaning, say, scene_for, understand
 from fewstep.worlds.shapes.render import render
 from fewstep.worlds.shapes.scene import Look, Wanted, WorldConfig, draw_scene
 
-PATIENCE = 200
-"""Draws without a new meaning after which a split counts as used up, so that prompts repeat."""
+PATIENCE = 8
+"""Draws without a new meaning after which a prompt repeats. More would shift a long list towards
+many objects, since the meanings of one object are soon used up."""
 
 
 class Shapes:
@@ -30,7 +31,7 @@ class Shapes:
         self.cfg = cfg or WorldConfig()
 
     def prompts(self, split: str, n: int) -> list[str]:
-        """The first n prompts of a split, of distinct meanings as long as there are new ones."""
+        """The first n prompts of a split, of distinct meanings as far as they are found."""
         rng = np.random.default_rng(seed_of("prompts", split))
         told: set[str] = set()
         prompts: list[str] = []
@@ -56,10 +57,10 @@ class Shapes:
         return torch.from_numpy(render(scenes, self.cfg.side))
 
     def adherence(self, images: Pixels, prompts: Sequence[str]) -> dict[str, np.ndarray]:
-        return parse.judge(as_array(images), prompts, self.cfg)
+        return judge.judge(as_array(images), prompts, self.cfg)
 
     def layouts(self, images: Pixels, prompts: Sequence[str]) -> np.ndarray:
-        return parse.layouts(as_array(images), prompts, self.cfg)
+        return judge.layouts(as_array(images), prompts, self.cfg)
 
     def features(self, images: Pixels) -> np.ndarray:
         return extract(self.extractor, images)
@@ -72,9 +73,9 @@ class Shapes:
     def judge_concept(
         self, images: Pixels, looks: Sequence[Look], references: Pixels | None = None
     ) -> dict[str, np.ndarray]:
-        """How well each picture shows its concept in a new layout; see `parse.judge_concept`."""
+        """How well each picture shows its concept in a new layout; see `judge.judge_concept`."""
         shown = None if references is None else as_array(references)
-        return parse.judge_concept(as_array(images), looks, shown, self.cfg)
+        return judge.judge_concept(as_array(images), looks, shown, self.cfg)
 
     @cached_property
     def extractor(self) -> ShapesFeatures:

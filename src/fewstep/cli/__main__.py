@@ -1,0 +1,7 @@
+"""`python -m fewstep.cli`."""
+
+import sys
+
+from fewstep.cli.app import main
+
+sys.exit(main())

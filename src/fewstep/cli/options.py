@@ -1,0 +1,54 @@
+"""Options from dataclasses by tyro, with its complaints as one sentence."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from typing import Any, TypeVar
+
+import tyro
+
+from fewstep.errors import UserError
+from fewstep.experiment.codec import flat, suggestion, to_dict
+
+T = TypeVar("T")
+FRAME = " ─│╭╮╰╯├┤"
+FOOTERS = ("Argument helptext", "For full helptext", "See --help")
+
+
+def changed(default: T, words: Sequence[str], prog: str) -> T:
+    """The default with the values that options like --loop.steps 3 give."""
+    found, unknown = parse(type(default), words, prog, default=default)
+    if unknown:
+        field = unknown[0].lstrip("-").split("=")[0].replace("-", "_")
+        near = suggestion(field, flat(to_dict(default)))
+        raise UserError(f"unknown option {unknown[0]!r}; {near}")
+    return found
+
+
+def asked(kind: type[T], words: Sequence[str], prog: str, description: str) -> T:
+    """A dataclass whose fields without a default must be given."""
+    found, unknown = parse(kind, words, prog, description=description)
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]!r}; see `{prog} --help`")
+    return found
+
+
+def parse(kind: type[T], words: Sequence[str], prog: str, **more: Any) -> tuple[T, list[str]]:
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, args=words, prog=prog, return_unknown_args=True, **more)
+    except SystemExit as end:
+        if end.code in (0, None):  # --help
+            raise
+        raise UserError(sentence(said.getvalue())) from None
+
+
+def sentence(box: str) -> str:
+    """The text in tyro's framed message, without its title and its hints."""
+    lines = [line.strip(FRAME) for line in box.splitlines()]
+    lines = [line for line in lines if line.strip("-")][1:]
+    end = next((i for i, line in enumerate(lines) if line.startswith(FOOTERS)), len(lines))
+    return " ".join(lines[:end]) or "the options cannot be read"

@@ -1,0 +1,219 @@
+"""From values to objects: the only place that knows which class a config stands for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from fewstep.data.batches import Batches
+from fewstep.data.cache import SampleCache
+from fewstep.data.precompute import Told, precompute, quiet
+from fewstep.errors import UserError
+from fewstep.evaluate.generate import GenerationSpec, generate
+from fewstep.evaluate.grids import to_bytes
+from fewstep.experiment.config import Experiment
+from fewstep.families.base import Backbone, Family
+from fewstep.families.zimage import ZImage
+from fewstep.flow.sigmas import levels
+from fewstep.methods.base import Method
+from fewstep.methods.ladd import LADD, LADDConfig
+from fewstep.nets.heads import Heads
+from fewstep.train.loop import Hook, every
+from fewstep.train.optim import Optim, updates_per_phase
+from fewstep.worlds.base import World
+from fewstep.worlds.shapes.world import Shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """Everything that a run needs."""
+
+    family: Family
+    world: World | None
+    method: Method
+    batches: Batches
+    optims: dict[str, Optim]
+    hooks: list[Hook]
+    device: torch.device
+
+
+def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
+    """Load the model, compute or find its samples, and put everything together.
+
+    `told` hears how far the teacher samples are. Raises UserError for what the user can repair.
+    """
+    device = choose_device(experiment)
+    if experiment.threads is not None:
+        torch.set_num_threads(experiment.threads)
+    family = load_family(experiment.model, device, experiment.dtype)
+    world = make_world(experiment)
+    samples = teacher_samples(experiment, family, world, told)
+    data = experiment.data
+    batches = Batches(
+        samples, batch_size=data.batch_size, seed=experiment.seed, micro_batch=data.micro_batch
+    )
+    try:
+        method = make_method(experiment, family, device)
+        optims = make_optims(experiment, method)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    preview = Preview(experiment, family, world, method, run_dir / "samples")
+    return Built(
+        family=family, world=world, method=method, batches=batches, optims=optims, device=device,
+        hooks=[every(experiment.sampling.every, preview, at_start=True)],
+    )  # fmt: skip
+
+
+def choose_device(experiment: Experiment) -> torch.device:
+    match experiment.device:
+        case "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        case "cuda" if not torch.cuda.is_available():
+            raise UserError("device is cuda, but torch finds no CUDA device; use device = cpu")
+        case "cpu" | "cuda":
+            return torch.device(experiment.device)
+        case _:
+            assert_never(experiment.device)
+
+
+def model_path(model: str) -> str:
+    """A directory or hub id; "shapes" is the one in the package. UserError if it is not there."""
+    if model != "shapes":
+        path = Path(model).expanduser()
+        return str(path) if path.exists() else model
+    packaged = Path(str(resources.files("fewstep.worlds.shapes"))) / "model"
+    if not (packaged / "model_index.json").is_file():
+        raise UserError(
+            f"the Shapes model is not in this installation ({packaged}); install the package anew"
+        )
+    return str(packaged)
+
+
+def load_family(model: str, device: torch.device, dtype: str = "float32") -> ZImage:
+    family = ZImage.load(model_path(model), dtype=getattr(torch, dtype))
+    family.pipeline.to(device)
+    if family.pictures is not None:
+        nn.Module.to(family.pictures.model, device)  # its own annotation of `to` is broken
+    return family
+
+
+def make_world(experiment: Experiment) -> World | None:
+    match experiment.world:
+        case "shapes":
+            return Shapes()
+        case "none":
+            return None
+        case _:
+            assert_never(experiment.world)
+
+
+def prompts_of(experiment: Experiment, world: World | None, split: str, n: int) -> list[str]:
+    """The first n prompts of a split. A file has one list: training reads it from the start, and
+    everything else from its end."""
+    if experiment.data.prompts_file is None:
+        assert world is not None  # Experiment checks this
+        return world.prompts(split, n)
+    path = Path(experiment.data.prompts_file).expanduser()
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the prompts file {path} cannot be read: {error}") from None
+    prompts = list(dict.fromkeys(line for line in lines if line))
+    if len(prompts) < n:
+        raise UserError(
+            f"the prompts file {path} has {len(prompts)} different prompts, but {n} are asked for; "
+            "lower data.samples.prompts or add prompts"
+        )
+    return prompts[:n] if split == "train" else prompts[-n:]
+
+
+def teacher_samples(
+    experiment: Experiment, family: Family, world: World | None, told: Told
+) -> SampleCache:
+    data = experiment.data
+    cfg = data.samples
+    if cfg.picture_share and world is None:
+        raise UserError("data.samples.picture_share > 0 needs a world that can draw pictures")
+    return precompute(
+        cfg,
+        family,
+        prompts_of(experiment, world, "train", cfg.prompts),
+        Path(data.cache).expanduser(),
+        pictures=None if world is None else world.truth,
+        picture_source="" if world is None else world.name,
+        directory=None if data.directory is None else Path(data.directory).expanduser(),
+        told=told,
+    )
+
+
+def make_method(experiment: Experiment, family: Family, device: torch.device) -> Method:
+    match experiment.method:
+        case LADDConfig() as cfg:
+            check_levels(cfg.student_sigmas, family.sigmas(experiment.sampling.steps))
+            teacher = family.backbone
+            student = copy.deepcopy(teacher).to(torch.float32).requires_grad_(True)
+            heads = Heads(
+                cfg.heads, width=teacher.width, cond_width=teacher.cond_width,
+                count=len(cfg.layers), seed=experiment.seed,
+            ).to(device)  # fmt: skip
+            return LADD(cfg, student=student, teacher=teacher, heads=heads)
+        case _:
+            assert_never(experiment.method)
+
+
+def check_levels(trained: Sequence[float], grid: Sequence[float]) -> None:
+    """Training away from the levels that the sampler visits is the mistake of a wrong shift."""
+    visited = levels(grid)
+    if sorted(round(s, 4) for s in trained) != sorted(round(s, 4) for s in visited):
+        shown = ", ".join(f"{s:g}" for s in visited)
+        raise ValueError(
+            f"method.student_sigmas are {', '.join(f'{s:g}' for s in trained)}, but a sampler of "
+            f"{len(visited)} steps on this model's grid visits {shown}: set them to these, or "
+            "change sampling.steps"
+        )
+
+
+def make_optims(experiment: Experiment, method: Method) -> dict[str, Optim]:
+    total = updates_per_phase(method, experiment.loop.steps)
+    match experiment.method:
+        case LADDConfig():
+            configs = {"heads": experiment.optim.heads, "student": experiment.optim.student}
+        case _:
+            assert_never(experiment.method)
+    return {
+        name: Optim(cfg, method.modules[name], total=total[name]) for name, cfg in configs.items()
+    }
+
+
+class Preview:
+    """Pictures of fixed prompts and seeds as the exported model would draw them: a strip a call."""
+
+    def __init__(
+        self, experiment: Experiment, family: Family, world: World | None, method: Method,
+        folder: Path,
+    ) -> None:  # fmt: skip
+        self.family, self.method, self.folder = family, method, folder
+        cfg, samples = experiment.sampling, experiment.data.samples
+        prompts = prompts_of(experiment, world, "val", cfg.prompts)
+        self.spec = GenerationSpec(
+            model="student", fingerprint="", prompts=tuple(dict.fromkeys(prompts)),
+            seeds=(cfg.seed,), sigmas=family.sigmas(cfg.steps),
+            height=samples.height, width=samples.width,
+        )  # fmt: skip
+
+    def __call__(self, step: int) -> None:
+        backbone = self.method.exported()
+        assert isinstance(backbone, Backbone)
+        tiles = to_bytes(generate(self.family, backbone, self.spec))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        strip = Image.fromarray(np.concatenate(list(tiles), axis=1))
+        strip.save(self.folder / f"step_{step:06d}.png")

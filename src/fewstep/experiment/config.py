@@ -1,0 +1,112 @@
+"""What an experiment is, in values alone. Each part lies beside the code that it configures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fewstep.data.precompute import TeacherSamples
+from fewstep.evaluate.fidelity import MIN_PROMPTS
+from fewstep.methods.ladd import LADDConfig
+from fewstep.train.loop import LoopConfig
+from fewstep.train.optim import OptimConfig
+
+MethodConfig = LADDConfig
+"""The union of all methods' configs; `build` matches on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LADDOptims:
+    """One optimizer for each phase of LADD."""
+
+    heads: OptimConfig = field(default_factory=OptimConfig)
+    student: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    samples: TeacherSamples = field(default_factory=TeacherSamples)
+    prompts_file: str | None = None
+    """A text file with one prompt a line; none takes the prompts of the world."""
+    cache: str = "~/.cache/fewstep/samples"
+    """Where teacher samples are kept, a folder for each set of them."""
+    directory: str | None = None
+    """Exactly this folder of teacher samples instead; another kind of samples in it is refused."""
+    batch_size: int = 32
+    micro_batch: int | None = None
+    """Samples that go through the model together; none is the whole batch."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"data.batch_size must be >= 1, got {self.batch_size}")
+        if self.micro_batch is not None and not 1 <= self.micro_batch <= self.batch_size:
+            raise ValueError(
+                f"data.micro_batch must lie in 1 .. batch_size = {self.batch_size}, "
+                f"got {self.micro_batch}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the student is meant to be sampled, and the fixed-seed pictures drawn on the way."""
+
+    steps: int = 4
+    """Model calls, on the model's own grid; the student is trained at exactly these levels."""
+    every: int = 200
+    """Pictures are drawn every so many steps, and before the first."""
+    prompts: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "every", "prompts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sampling.{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What `fewstep eval` draws: all models on the same prompts and seeds."""
+
+    split: Literal["val", "test", "heldout"] = "test"
+    prompts: int = 128
+    seeds: int = 4
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        for name, least in (("prompts", MIN_PROMPTS), ("seeds", 1), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"eval.{name} must be >= {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides a run; the command line and config.yaml are made from it."""
+
+    model: str = "shapes"
+    """A diffusers directory or hub id; "shapes" is the small model that comes with the package."""
+    world: Literal["shapes", "none"] = "shapes"
+    """Where prompts and the truth come from; "none" needs data.prompts_file."""
+    method: MethodConfig
+    optim: LADDOptims = field(default_factory=LADDOptims)
+    data: DataConfig = field(default_factory=DataConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the frozen models and of the exported file; trained weights are float32 in any case."""
+    threads: int | None = None
+    """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
+
+    def __post_init__(self) -> None:
+        if self.world == "none" and self.data.prompts_file is None:
+            raise ValueError("data.prompts_file is needed when world is none: one prompt a line")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be >= 1 or none, got {self.threads}")
+        smallest = self.data.micro_batch or self.data.batch_size
+        if smallest == 1 and self.method.loss == "hinge":
+            raise ValueError(
+                "method.loss = hinge cannot work on one sample at a time: set data.batch_size and "
+                "data.micro_batch to at least 2, or method.loss to softplus"
+            )

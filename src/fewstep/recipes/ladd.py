@@ -1,0 +1,82 @@
+"""LADD recipes: a multi-step teacher becomes a 4-step student."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewstep.data.precompute import TeacherSamples
+from fewstep.experiment.config import (
+    DataConfig,
+    EvalConfig,
+    Experiment,
+    LADDOptims,
+    SamplingConfig,
+)
+from fewstep.methods.ladd import LADDConfig
+from fewstep.nets.heads import HeadsConfig
+from fewstep.train.loop import LoopConfig
+from fewstep.train.optim import OptimConfig
+
+
+def ladd_shapes() -> Experiment:
+    """Distil the packaged Shapes model to four steps, at the full budget.
+
+    Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured.
+    """
+    return Experiment(
+        method=LADDConfig(
+            layers=(1, 3, 5), heads=HeadsConfig(hidden=64, embed=64), warmup_steps=300
+        ),
+        optim=LADDOptims(heads=OptimConfig(lr=1e-3), student=OptimConfig(lr=2e-4)),
+        data=DataConfig(samples=TeacherSamples(picture_share=0.25)),
+        loop=LoopConfig(steps=3000, checkpoint_every=250),
+        sampling=SamplingConfig(every=250),
+        threads=1,
+    )
+
+
+def ladd_shapes_demo() -> Experiment:
+    """The same in a few minutes: what `fewstep demo` runs.
+
+    Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured.
+    """
+    full = ladd_shapes()
+    return replace(
+        full,
+        method=replace(full.method, warmup_steps=60),
+        data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
+        loop=LoopConfig(steps=300, checkpoint_every=100),
+        sampling=SamplingConfig(every=100),
+        eval=EvalConfig(prompts=64, seeds=2),
+    )
+
+
+def ladd_zimage() -> Experiment:
+    """Distil a Z-Image directory to four steps on prompts of your own.
+
+    Give `--model` and `--data.prompts-file`. Every weight is trained, in float32.
+    Hardware: one GPU of 141 GB (computed, not measured). Duration: not yet measured.
+    Score: not yet measured.
+    """
+    return Experiment(
+        model="Tongyi-MAI/Z-Image",
+        world="none",
+        method=LADDConfig(
+            layers=(5, 11, 17, 23),
+            # the base model's grid: shift 6
+            student_sigmas=(1.0, 18 / 19, 6 / 7, 2 / 3),
+        ),
+        optim=LADDOptims(
+            heads=OptimConfig(lr=1e-4, warmup=100), student=OptimConfig(lr=1e-5, warmup=100)
+        ),
+        data=DataConfig(
+            samples=TeacherSamples(
+                prompts=20_000, steps=28, guidance=5.0, height=1024, width=1024, batch=4
+            ),
+            prompts_file="prompts.txt",
+            batch_size=32,
+            micro_batch=2,
+        ),
+        loop=LoopConfig(steps=2000, checkpoint_every=200),
+        dtype="bfloat16",
+    )
