@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from tests.tiny import tiny_pictures, tiny_zimage
 from torch import Tensor, nn
 
 from fewstep.errors import UserError
-from fewstep.families.base import Cond
 from fewstep.families.pictures import fit, patches
 from fewstep.families.zimage import ZImage
+from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow import sample
 from fewstep.flow.guidance import guided
-from fewstep.recipes.shapes_teacher.fused import Fused
-from tests.tiny import tiny_pictures, tiny_zimage
 
 PROMPTS = ["a red circle and a blue square on a white background", "two green stars"]
 
@@ -271,24 +270,30 @@ def test_a_directory_that_is_no_model_is_refused(
         ZImage.load(place(tmp_path))
 
 
-def test_the_fused_training_transformer_is_the_real_one(family: ZImage) -> None:
-    fused = Fused(family.pipeline.transformer, torch.float32, compiled=False)
+def test_the_fused_backbone_is_the_real_one(family: ZImage) -> None:
+    """Velocity, features and their gradients; with text alone and with a picture in context."""
+    fused = FusedZImage(family.pipeline.transformer, torch.float32, compiled=False)
+    sigma = torch.tensor([0.9, 0.3])
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    for cond in (family.encode_text(PROMPTS), family.encode_text(PROMPTS, pictures)):
+        results: list[list[Tensor]] = []
+        for backbone in (fused, family.backbone):
+            x = noise(2).requires_grad_()
+            v = backbone(x, sigma, cond)
+            feats = backbone.features(x, sigma, cond, [4, 1])
+            (grad,) = torch.autograd.grad(v.square().mean() + feats[0].square().mean(), x)
+            results.append([v, *feats, grad])
+        assert fused.fits(noise(2), cond)
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_the_fused_backbone_leaves_two_padded_lengths_to_the_real_one(family: ZImage) -> None:
+    fused = FusedZImage(family.pipeline.transformer, torch.float32, compiled=False)
+    cond = family.encode_text([PROMPTS[0], " and ".join(["a red circle"] * 10)])
     x, sigma = noise(2), torch.tensor([0.9, 0.3])
-    for cond in (
-        family.encode_text(PROMPTS),
-        family.encode_text(PROMPTS, torch.rand(2, 3, 64, 64)),
-    ):
-        with torch.no_grad():
-            torch.testing.assert_close(
-                fused.velocity(x, sigma, cond),
-                family.backbone(x, sigma, cond),
-                atol=1e-4,
-                rtol=1e-4,
-            )
-
-
-def test_fused_refuses_two_padded_lengths(family: ZImage) -> None:
-    fused = Fused(family.pipeline.transformer, torch.float32, compiled=False)
-    cond = Cond((torch.zeros(5, 128), torch.zeros(40, 128)))
-    with pytest.raises(ValueError, match="one padded length"):
-        fused.velocity(noise(2), torch.ones(2), cond)
+    assert not fused.fits(x, cond)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x, sigma, cond), family.backbone(x, sigma, cond))
+        odd = noise(2, side=12)  # 36 image tokens: the real model pads them
+        assert not fused.fits(odd, cond[:1])

@@ -65,8 +65,10 @@ class ToyFamily:
         raise NotImplementedError
 
 
-def pictures(prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
-    return torch.stack([torch.full((3, 8, 8), float(s % 1000)) for s in seeds])
+def shown(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], Pixels]:
+    """Every second prompt becomes another one, as a world may do."""
+    texts = [f"{p} as shown" if s % 2 else p for p, s in zip(prompts, seeds, strict=True)]
+    return texts, torch.stack([torch.full((3, 8, 8), float(s % 1000)) for s in seeds])
 
 
 def contents(cache: SampleCache) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -110,7 +112,7 @@ def test_equal_prompts_get_different_noise(tmp_path: Path) -> None:
 
 def test_every_fact_is_in_the_key(tmp_path: Path) -> None:
     directories = {
-        precompute(cfg, ToyFamily(seed), prompts, tmp_path, pictures=pictures).directory
+        precompute(cfg, ToyFamily(seed), prompts, tmp_path, shown=shown).directory
         for cfg, seed, prompts in [
             (CFG, 0, PROMPTS),
             (CFG, 1, PROMPTS),
@@ -211,15 +213,21 @@ def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_part_of_the_samples_reads_a_picture(tmp_path: Path) -> None:
     cfg = replace(CFG, picture_share=0.5)
     family = ToyFamily()
-    cache = precompute(cfg, family, PROMPTS, tmp_path, pictures=pictures, picture_source="toy")
-    shown = [row.picture for row in cache.rows]
-    assert 0 < sum(shown) < 10
-    assert shown == [row.picture for row in rows_of(cfg, PROMPTS)]
+    cache = precompute(cfg, family, PROMPTS, tmp_path, shown=shown, picture_source="toy")
+    asked = rows_of(cfg, PROMPTS)
+    beside = [row.picture for row in cache.rows]
+    assert 0 < sum(beside) < 10
+    assert beside == [row.picture for row in asked]
     _, cond = cache.take(range(10))
-    for row, tokens in zip(cache.rows, cond.tokens, strict=True):
-        seed = seed_of(7, "picture", row.id)
-        image = pictures([row.prompt], [seed]) if row.picture else None
-        assert torch.equal(tokens, family.encode_text([row.prompt], image).tokens[0])
+    changed = 0
+    for row, wanted, tokens in zip(cache.rows, asked, cond.tokens, strict=True):
+        texts, image = [wanted.prompt], None
+        if row.picture:
+            texts, image = shown(texts, [seed_of(7, "picture", row.id)])
+        assert row.id == wanted.id and [row.prompt] == texts
+        changed += row.prompt != wanted.prompt
+        assert torch.equal(tokens, family.encode_text(texts, image).tokens[0])
+    assert changed > 0
     share = sum(r.picture for r in rows_of(cfg, [f"p{i}" for i in range(2000)])) / 2000
     assert share == pytest.approx(0.5, abs=0.05)
     with pytest.raises(ValueError, match="picture_share > 0 needs pictures"):

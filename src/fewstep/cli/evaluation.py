@@ -46,14 +46,14 @@ def evaluate_run(
     cfg, samples = experiment.eval, experiment.data.samples
     prompts = tuple(dict.fromkeys(prompts_of(experiment, world, cfg.split, cfg.prompts)))
     seeds = tuple(range(cfg.seeds))
-    teacher = load_family(experiment.model, device, experiment.dtype)
+    teacher = load_family(experiment.model, device, experiment.dtype, experiment.engine)
     few = experiment.sampling.steps
     models: list[tuple[str, Role, Family, int, float]] = [
         (f"teacher, {samples.steps} steps, w = {samples.guidance:g}", "teacher_full", teacher,
          samples.steps, samples.guidance),
         (f"teacher, {few} steps", "teacher_few", teacher, few, 1.0),
-        (f"student, {few} steps", "student", load_family(str(student), device, experiment.dtype),
-         few, 1.0),
+        (f"student, {few} steps", "student",
+         load_family(str(student), device, experiment.dtype, experiment.engine), few, 1.0),
     ]  # fmt: skip
     measured: dict[str, Measures] = {}
     specs: list[GenerationSpec] = []

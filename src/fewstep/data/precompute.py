@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,8 +39,8 @@ from fewstep.shapes import Latent, Pixels
 
 FORMAT = 1
 
-Pictures = Callable[[Sequence[str], Sequence[int]], Pixels]
-"""Pictures in context: one for each (prompt, seed) pair."""
+Shown = Callable[[Sequence[str], Sequence[int]], tuple[list[str], Pixels]]
+"""Prompts read beside pictures, with these pictures, from (prompt, seed) pairs."""
 
 Told = Callable[[int, int], None]
 """Called with (samples done, samples in all) after every shard."""
@@ -120,7 +120,7 @@ def precompute(
     prompts: Sequence[str],
     root: Path,
     *,
-    pictures: Pictures | None = None,
+    shown: Shown | None = None,
     picture_source: str = "",
     directory: Path | None = None,
     told: Told = quiet,
@@ -128,12 +128,12 @@ def precompute(
     """The cached samples, after computing whatever is missing of them.
 
     root       holds one directory for each key; or `directory` says where, and must fit the key
-    pictures   needed where `cfg.picture_share` > 0; `picture_source` names it in the key
+    shown      needed where `cfg.picture_share` > 0; `picture_source` names it in the key
 
     Calling it again after an interruption goes on at the first unfinished shard; two processes
     take turns. Raises UserError if the directory holds other samples or a damaged shard.
     """
-    if cfg.picture_share and pictures is None:
+    if cfg.picture_share and shown is None:
         raise ValueError("samples.picture_share > 0 needs pictures, but this world offers none")
     key = key_of(cfg, family, prompts, picture_source)
     directory = directory or root / text_hash(json.dumps(key, sort_keys=True))
@@ -147,21 +147,21 @@ def precompute(
             path = shard_path(directory, index)
             part = rows[index * cfg.shard : (index + 1) * cfg.shard]
             if not is_complete(path):
-                write_shard(path, part, *draw(cfg, family, part, pictures))
+                write_shard(path, *draw(cfg, family, part, shown))
             told(index * cfg.shard + len(part), len(rows))
     return SampleCache(directory, shards)
 
 
 @torch.no_grad()
 def draw(
-    cfg: TeacherSamples, family: Family, rows: Sequence[Row], pictures: Pictures | None
-) -> tuple[Latent, Cond]:
-    """x0 and conditions of these rows: guided Euler samples of the family's backbone."""
+    cfg: TeacherSamples, family: Family, rows: Sequence[Row], shown: Shown | None
+) -> tuple[list[Row], Latent, Cond]:
+    """The rows as they were read, x0 and conditions: guided Euler samples of the backbone."""
     device = next(family.backbone.parameters()).device
     shape = family.latent_shape(cfg.height, cfg.width)
     sigmas = family.sigmas(cfg.steps)
     empty = None if cfg.guidance == 1 else family.encode_text([""]).to(device)
-    cond = conditions(cfg, family, rows, pictures)
+    rows, cond = conditions(cfg, family, rows, shown)
     x0: list[Tensor] = [torch.empty(0)] * len(rows)
     # Similar lengths together, for the least padding.
     order = sorted(range(len(rows)), key=lambda i: bucket(len(cond.tokens[i])))
@@ -172,27 +172,31 @@ def draw(
         velocity = guided(family.backbone, cond[part].to(device), uncond, cfg.guidance)
         for i, x in zip(part, euler(velocity, eps, sigmas).cpu(), strict=True):
             x0[i] = x
-    return torch.stack(x0), cond
+    return rows, torch.stack(x0), cond
 
 
 def conditions(
-    cfg: TeacherSamples, family: Family, rows: Sequence[Row], pictures: Pictures | None
-) -> Cond:
-    """Conditions in the order of the rows; some of them read a picture beside the prompt."""
+    cfg: TeacherSamples, family: Family, rows: Sequence[Row], shown: Shown | None
+) -> tuple[list[Row], Cond]:
+    """Conditions in the order of the rows, and the rows with the prompts that were read: beside a
+    picture it may be another one than the row asked for."""
+    read = list(rows)
     tokens: list[Tensor] = [torch.empty(0)] * len(rows)
-    for shown in (False, True):
-        own = [i for i, row in enumerate(rows) if row.picture is shown]
+    for picture in (False, True):
+        own = [i for i, row in enumerate(rows) if row.picture is picture]
         for start in range(0, len(own), cfg.batch):
             part = own[start : start + cfg.batch]
             texts = [rows[i].prompt for i in part]
             images = None
-            if shown:
-                assert pictures is not None
+            if picture:
+                assert shown is not None
                 seeds = [seed_of(cfg.seed, "picture", rows[i].id) for i in part]
-                images = pictures(texts, seeds)
-            for i, t in zip(part, family.encode_text(texts, images).tokens, strict=True):
+                texts, images = shown(texts, seeds)
+            found = family.encode_text(texts, images).tokens
+            for i, text, t in zip(part, texts, found, strict=True):
                 tokens[i] = t.cpu()
-    return Cond(tuple(tokens))
+                read[i] = replace(rows[i], prompt=text)
+    return read, Cond(tuple(tokens))
 
 
 @contextmanager

@@ -20,9 +20,10 @@ from fewstep.data.precompute import Told, precompute, quiet
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
-from fewstep.experiment.config import Experiment
+from fewstep.experiment.config import Engine, Experiment
 from fewstep.families.base import Backbone, Family
 from fewstep.families.zimage import ZImage
+from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
 from fewstep.methods.ladd import LADD, LADDConfig
@@ -54,7 +55,7 @@ def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
     device = choose_device(experiment)
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    family = load_family(experiment.model, device, experiment.dtype)
+    family = load_family(experiment.model, device, experiment.dtype, experiment.engine)
     world = make_world(experiment)
     samples = teacher_samples(experiment, family, world, told)
     data = experiment.data
@@ -98,8 +99,18 @@ def model_path(model: str) -> str:
     return str(packaged)
 
 
-def load_family(model: str, device: torch.device, dtype: str = "float32") -> ZImage:
+def load_family(
+    model: str, device: torch.device, dtype: str = "float32", engine: Engine = "plain"
+) -> ZImage:
     family = ZImage.load(model_path(model), dtype=getattr(torch, dtype))
+    match engine:
+        case "plain":
+            pass
+        case "fused" | "compiled":
+            transformer = family.pipeline.transformer
+            family.backbone = FusedZImage(transformer, compiled=engine == "compiled")
+        case _:
+            assert_never(engine)
     family.pipeline.to(device)
     if family.pictures is not None:
         nn.Module.to(family.pictures.model, device)  # its own annotation of `to` is broken
@@ -148,7 +159,7 @@ def teacher_samples(
         family,
         prompts_of(experiment, world, "train", cfg.prompts),
         Path(data.cache).expanduser(),
-        pictures=None if world is None else world.truth,
+        shown=None if world is None else world.in_context,
         picture_source="" if world is None else world.name,
         directory=None if data.directory is None else Path(data.directory).expanduser(),
         told=told,

@@ -14,6 +14,8 @@ from fewstep.train.optim import OptimConfig
 MethodConfig = LADDConfig
 """The union of all methods' configs; `build` matches on it."""
 
+Engine = Literal["plain", "fused", "compiled"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LADDOptims:
@@ -96,6 +98,9 @@ class Experiment:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the frozen models and of the exported file; trained weights are float32 in any case."""
+    engine: Engine = "plain"
+    """How the transformer runs: by its own code; by dense code with bfloat16 products; or by the
+    latter through torch.compile, which costs a minute or two at the start."""
     threads: int | None = None
     """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
 

@@ -57,14 +57,17 @@ class ZImageBackbone(Backbone):
         return -torch.stack(out).squeeze(2).float()
 
     def features(self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]) -> list[Tokens]:
-        wrong = [i for i in layers if not 0 <= i < self.depth]
-        if wrong or not layers:
-            raise ValueError(f"layers must be within 0..{self.depth - 1}, got {list(layers)}")
+        self.check_layers(layers)
         rows, columns = self.token_grid(x)
         with self._tap(max(layers), set(layers)) as seen:
             self(x, sigma, cond)
         # image tokens come first, then their padding and the text
         return [seen[i][:, : rows * columns].float() for i in layers]
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        wrong = [i for i in layers if not 0 <= i < self.depth]
+        if wrong or not layers:
+            raise ValueError(f"layers must be within 0..{self.depth - 1}, got {list(layers)}")
 
     @contextmanager
     def _tap(self, deepest: int, layers: set[int]) -> Iterator[dict[int, Tensor]]:

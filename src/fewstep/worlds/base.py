@@ -24,6 +24,11 @@ class World(Protocol):
         """One picture for each (prompt, seed) pair, drawn from the world's true distribution."""
         ...
 
+    def in_context(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], Pixels]:
+        """Prompts to be read beside a picture, with the pictures: of each (prompt, seed) pair the
+        same prompt and another true picture of it, or a prompt that needs its picture."""
+        ...
+
     def adherence(self, images: Pixels, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Boolean arrays, one value an image: "all" (everything right), and the parts
         "count", "colour", "shape", "size", "background", "relation" (True where not asked)."""

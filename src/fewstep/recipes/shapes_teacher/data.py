@@ -21,6 +21,7 @@ from fewstep.worlds.shapes.prompts import (
     CONCEPT,
     Role,
     Spec,
+    draw_concept_spec,
     draw_in_split,
     say,
     scene_for,
@@ -53,18 +54,6 @@ class TeacherBatch:
     """The concepts, in the order of their references, which come first among the references."""
 
 
-def concept_spec(cfg: WorldConfig, rng: np.random.Generator) -> Spec:
-    """A request for a concept, one time in three beside something ordinary."""
-    count = 1 if rng.random() < 0.75 else 2
-    size = str(rng.choice(["small", "large"])) if count == 1 and rng.random() < 0.2 else None
-    roles = [Role(CONCEPT, count=count, size=size)]
-    if count == 1 and rng.random() < 0.4:
-        other = draw_in_split(cfg, "train", rng).roles[0]
-        roles.append(Role(other.shape, other.colour))
-    background = str(rng.choice(cfg.backgrounds)) if rng.random() < 0.75 else None
-    return Spec(tuple(roles), background)
-
-
 def concept_scene(cfg: WorldConfig, look: Look, rng: np.random.Generator) -> Scene:
     """The concept alone, anywhere, on any background: what a reference picture shows."""
     return scene_for(cfg, Spec((Role(CONCEPT),)), rng, look)
@@ -88,7 +77,7 @@ class TeacherBatches(Dataset[TeacherBatch]):
         looks: list[Look] = []
         for row in range(cfg.plain + cfg.concepts + cfg.shown):
             if cfg.plain <= row < cfg.plain + cfg.concepts:
-                spec, look = concept_spec(cfg.world, rng), draw_concept(rng)
+                spec, look = draw_concept_spec(cfg.world, rng), draw_concept(rng)
                 looks.append(look)
                 scenes.append(scene_for(cfg.world, spec, rng, look))
                 references.append(concept_scene(cfg.world, look, rng))

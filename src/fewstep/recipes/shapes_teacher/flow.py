@@ -29,9 +29,9 @@ from fewstep.families.base import Cond
 from fewstep.families.pictures import PictureReader
 from fewstep.families.text import read
 from fewstep.families.zimage import PICTURE_ENCODER, ZImage
+from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow import path
 from fewstep.recipes.shapes_teacher.data import TeacherBatches, TeacherData, concept_scene
-from fewstep.recipes.shapes_teacher.fused import Fused
 from fewstep.recipes.shapes_teacher.parts import PICTURE_TOKENS, WIDTH, new_model
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes.render import render
@@ -187,7 +187,7 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
             optim.load_state_dict(saved)
         torch._foreach_copy_(ema, state["ema"])
         print(f"resumed at step {first}", flush=True)
-    fused = Fused(pipeline.transformer, compiled=compiled)
+    fused = FusedZImage(pipeline.transformer, compiled=compiled)
     batches = TeacherBatches(cfg.data, vae, cfg.steps)
     loader = DataLoader(
         batches, batch_size=None, num_workers=1, prefetch_factor=16,
@@ -209,7 +209,7 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
         )
         eps = torch.randn(batch.x0.shape, generator=draws)
         x = path.interpolate(batch.x0, eps, sigma)
-        loss = F.mse_loss(fused.velocity(x, sigma, cond), path.velocity(batch.x0, eps))
+        loss = F.mse_loss(fused(x, sigma, cond), path.velocity(batch.x0, eps))
         described = sight.loss(seen, batch.references, batch.looks)
         for optim in optims:
             optim.zero_grad()

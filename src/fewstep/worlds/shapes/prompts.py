@@ -157,6 +157,18 @@ def draw_in_split(cfg: WorldConfig, split: str, rng: np.random.Generator) -> Spe
             return spec
 
 
+def draw_concept_spec(cfg: WorldConfig, rng: np.random.Generator) -> Spec:
+    """A request for a concept, one time in three beside something ordinary."""
+    count = 1 if rng.random() < 0.75 else 2
+    size = str(rng.choice(["small", "large"])) if count == 1 and rng.random() < 0.2 else None
+    roles = [Role(CONCEPT, count=count, size=size)]
+    if count == 1 and rng.random() < 0.4:
+        other = draw_in_split(cfg, "train", rng).roles[0]
+        roles.append(Role(other.shape, other.colour))
+    background = str(rng.choice(cfg.backgrounds)) if rng.random() < 0.75 else None
+    return Spec(tuple(roles), background)
+
+
 def scene_for(
     cfg: WorldConfig, spec: Spec, rng: np.random.Generator, concept: Look | None = None
 ) -> Scene:

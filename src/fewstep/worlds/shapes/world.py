@@ -13,9 +13,23 @@ from fewstep.rng import seed_of
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes import judge
 from fewstep.worlds.shapes.features import ShapesFeatures, extract, load_features
-from fewstep.worlds.shapes.prompts import draw_in_split, meaning, say, scene_for, understand
+from fewstep.worlds.shapes.prompts import (
+    draw_concept_spec,
+    draw_in_split,
+    meaning,
+    say,
+    scene_for,
+    understand,
+)
 from fewstep.worlds.shapes.render import render
-from fewstep.worlds.shapes.scene import Look, Wanted, WorldConfig, draw_scene
+from fewstep.worlds.shapes.scene import (
+    Look,
+    Scene,
+    Wanted,
+    WorldConfig,
+    draw_concept,
+    draw_scene,
+)
 
 PATIENCE = 8
 """Draws without a new meaning after which a prompt repeats. More would shift a long list towards
@@ -55,6 +69,22 @@ class Shapes:
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         return torch.from_numpy(render(scenes, self.cfg.side))
+
+    def in_context(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], Pixels]:
+        """One pair in two keeps its prompt; the other becomes a request for a concept without a
+        word, with a picture of it in another layout."""
+        texts: list[str] = []
+        scenes: list[Scene] = []
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            rng = np.random.default_rng(seed_of("in context", prompt, seed))
+            if rng.random() < 0.5:
+                look = draw_concept(rng)
+                texts.append(say(draw_concept_spec(self.cfg, rng), rng))
+                scenes.append(draw_scene(self.cfg, (Wanted(look),), None, None, rng))
+            else:
+                texts.append(prompt)
+                scenes.append(scene_for(self.cfg, understand(prompt), rng))
+        return texts, torch.from_numpy(render(scenes, self.cfg.side))
 
     def adherence(self, images: Pixels, prompts: Sequence[str]) -> dict[str, np.ndarray]:
         return judge.judge(as_array(images), prompts, self.cfg)

@@ -1,0 +1,155 @@
+"""The Z-Image transformer for batches of one padded length, written for speed.
+
+The same parameters and the same mathematics as `ZImageTransformer2DModel` (contract tests hold the
+two together): dense patches instead of lists, real instead of complex rotations, low-precision
+products with float32 sums and a float32 residual stream, no work after the deepest tapped block,
+and one block function that torch.compile compiles once for all blocks.
+
+It reads the weights of plain Linear layers, so it serves full models, not models with adapters.
+"""
+
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportCallIssue=false
+# the libraries' annotations are looser than their classes; contract tests hold the values
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers import ZImageTransformer2DModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewstep.families.base import Cond
+from fewstep.families.zimage import ZImageBackbone
+from fewstep.shapes import Latent, Sigma, Tokens
+
+MULTIPLE = 32
+"""Z-Image pads text and image tokens to multiples of this."""
+
+
+def rms(x: Tensor, weight: Tensor) -> Tensor:
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+
+
+def block(
+    x: Tensor, cos: Tensor, sin: Tensor, mod: Tensor | None, heads: int, low: torch.dtype,
+    wq: Tensor, wk: Tensor, wv: Tensor, wo: Tensor, nq: Tensor, nk: Tensor, n1: Tensor, n2: Tensor,
+    f1: Tensor, f2: Tensor, w1: Tensor, w2: Tensor, w3: Tensor,
+) -> Tensor:  # fmt: skip
+    """One transformer block; `mod` is its modulation, (b, 4 d), None in the context refiner."""
+    if mod is None:
+        scale_a = gate_a = scale_f = gate_f = torch.ones((), device=x.device)
+    else:
+        scale_a, gate_a, scale_f, gate_f = mod.unsqueeze(1).chunk(4, 2)
+        scale_a, scale_f, gate_a, gate_f = 1 + scale_a, 1 + scale_f, gate_a.tanh(), gate_f.tanh()
+    b, s, d = x.shape
+    h = (rms(x, n1) * scale_a).to(low)
+    q, k, v = (F.linear(h, w.to(low)).view(b, s, heads, -1) for w in (wq, wk, wv))
+    q = rotate(rms(q, nq), cos, sin).to(low).transpose(1, 2)
+    k = rotate(rms(k, nk), cos, sin).to(low).transpose(1, 2)
+    weights = torch.softmax((q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5, -1).to(low)
+    mixed = (weights @ v.transpose(1, 2)).transpose(1, 2).reshape(b, s, d)
+    x = x + gate_a * rms(F.linear(mixed, wo.to(low)), n2)
+    h = (rms(x, f1) * scale_f).to(low)
+    h = F.linear(F.silu(F.linear(h, w1.to(low))) * F.linear(h, w3.to(low)), w2.to(low))
+    return x + gate_f * rms(h, f2)
+
+
+class FusedZImage(ZImageBackbone):
+    """`ZImageBackbone` that takes the fast way wherever all conditions have one padded length.
+
+    low       dtype of the products; float32 where the hardware has no bfloat16 units
+    compiled  whether blocks go through torch.compile (about a minute at the first call)
+    """
+
+    def __init__(
+        self,
+        transformer: ZImageTransformer2DModel,
+        low: torch.dtype = torch.bfloat16,
+        compiled: bool = True,
+    ) -> None:
+        super().__init__(transformer)
+        self.low = low
+        self.compiled = compiled
+        self.block: Callable[..., Tensor] = (
+            torch.compile(block, dynamic=False) if compiled else block
+        )
+
+    def forward(self, x: Latent, sigma: Sigma, cond: Cond) -> Latent:
+        if not self.fits(x, cond):
+            return super().forward(x, sigma, cond)
+        time = self.time(sigma)
+        tokens = self.run(x, time, cond, self.depth - 1, {})
+        b, c, h, w = x.shape
+        out = self.transformer.all_final_layer["2-1"](tokens, c=time)
+        out = out.view(b, h // 2, w // 2, 2, 2, c).permute(0, 5, 1, 3, 2, 4)
+        return -out.reshape(b, c, h, w).float()
+
+    def features(self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]) -> list[Tokens]:
+        if not self.fits(x, cond):
+            return super().features(x, sigma, cond, layers)
+        self.check_layers(layers)
+        seen: dict[int, Tensor] = dict.fromkeys(layers, x)
+        self.run(x, self.time(sigma), cond, max(layers), seen)
+        return [seen[i] for i in layers]
+
+    def fits(self, x: Latent, cond: Cond) -> bool:
+        """One padded length, and no padding among the image tokens."""
+        padded = {-(-len(t) // MULTIPLE) for t in cond.tokens}
+        tokens = x.shape[-2] * x.shape[-1] // 4
+        return len(padded) == 1 and tokens % MULTIPLE == 0 and self.patch == 2
+
+    def time(self, sigma: Sigma) -> Tensor:
+        return self.transformer.t_embedder((1 - sigma.float()) * self.transformer.t_scale)
+
+    def run(
+        self, x: Latent, time: Tensor, cond: Cond, last: int, seen: dict[int, Tensor]
+    ) -> Tensor:
+        """Image tokens after block `last`; those after the blocks in `seen` are put there."""
+        m = self.transformer
+        b, c, h, w = x.shape
+        lengths = torch.tensor([len(t) for t in cond.tokens])
+        text_len = -(-int(lengths.max()) // MULTIPLE) * MULTIPLE
+        patches = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
+        image = m.all_x_embedder["2-1"](patches.reshape(b, -1, 4 * c))
+        inside = (torch.arange(text_len)[None] < lengths[:, None]).to(x.device)
+        text = m.cap_pad_token.expand(b, text_len, -1).masked_scatter(
+            inside[..., None], m.cap_embedder(torch.cat(cond.tokens))
+        )
+        places = torch.cartesian_prod(
+            torch.tensor([text_len + 1]), torch.arange(h // 2), torch.arange(w // 2)
+        )
+        words = F.pad(torch.arange(1, text_len + 1)[:, None], (0, 2))
+        image_freqs = m.rope_embedder(places.to(x.device))
+        text_freqs = m.rope_embedder(words.to(x.device))
+        for layer in m.noise_refiner:
+            image = self.through(layer, image, image_freqs, time)
+        for layer in m.context_refiner:
+            text = self.through(layer, text, text_freqs, None)
+        n = image.shape[1]
+        both, freqs = torch.cat([image, text], 1), torch.cat([image_freqs, text_freqs])
+        for i, layer in enumerate(m.layers[: last + 1]):
+            both = self.through(layer, both, freqs, time)
+            if i in seen:
+                seen[i] = both[:, :n]
+        return both[:, :n]
+
+    def through(self, layer: nn.Module, x: Tensor, freqs: Tensor, time: Tensor | None) -> Tensor:
+        a, f = layer.attention, layer.feed_forward
+        mod = layer.adaLN_modulation(time) if layer.modulation else None
+        cos, sin = freqs.real[:, None].contiguous(), freqs.imag[:, None].contiguous()
+        return self.block(
+            x, cos, sin, mod, a.heads, self.low,
+            a.to_q.weight, a.to_k.weight, a.to_v.weight, a.to_out[0].weight,
+            a.norm_q.weight, a.norm_k.weight,
+            layer.attention_norm1.weight, layer.attention_norm2.weight,
+            layer.ffn_norm1.weight, layer.ffn_norm2.weight,
+            f.w1.weight, f.w2.weight, f.w3.weight,
+        )  # fmt: skip
