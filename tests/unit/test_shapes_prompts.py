@@ -1,4 +1,4 @@
-"""Saying and understanding are inverse; splits share no meaning (peers.md, trap 38)."""
+"""Saying and understanding are inverse; splits share no meaning (trap 38)."""
 
 import itertools
 from dataclasses import replace

@@ -3,7 +3,7 @@
     fewstep recipes                            what can be run
     fewstep train ladd_shapes --loop.steps 100 --out runs/x
     fewstep train --config runs/x/config.yaml --out runs/y
-    fewstep sample runs/x/model --prompts "a red circle" --steps 4 --out pictures
+    fewstep sample --model runs/x/model --prompts "a red circle" --steps 4 --out pictures
     fewstep eval runs/x                        measure teacher and student against the truth
     fewstep report runs/x                      one self-contained report.html
     fewstep demo                               all of it in minutes

@@ -117,11 +117,14 @@ class PictureReader:
         )
         return cls(model.eval(), tokenizer)
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, dtype: torch.dtype = torch.float32) -> None:
         """The vision tower alone, as a Qwen3-VL directory; language weights stay where they are."""
         directory.mkdir(parents=True, exist_ok=True)
         self.model.config.save_pretrained(directory)
-        weights = {f"visual.{k}": v.contiguous() for k, v in self.model.visual.state_dict().items()}
+        weights = {
+            f"visual.{name}": value.to(dtype).contiguous()
+            for name, value in self.model.visual.state_dict().items()
+        }
         save_file(weights, directory / "model.safetensors")
         size = {"shortest_edge": self.pixels[0], "longest_edge": self.pixels[1]}
         (directory / "preprocessor_config.json").write_text(json.dumps({"size": size}, indent=2))

@@ -44,8 +44,8 @@ class FlowConfig:
     sight_steps: int = 1000
     sight_weight: float = 0.3
     """Of the description loss beside the flow loss in stage 3."""
-    steps: int = 10000
-    cooldown: int = 3500
+    steps: int = 11000
+    cooldown: int = 3700
     """The last steps, over which the learning rates fall linearly to zero."""
     matrix_lr: float = 3e-3
     vector_lr: float = 1e-3
@@ -235,10 +235,3 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
             })  # fmt: skip
         if (step + 1) % 2000 == 0 or step + 1 == cfg.steps:
             export(family, modules, ema, out / f"model-{step + 1}")
-
-
-if __name__ == "__main__":
-    import sys
-
-    torch.set_num_threads(1)
-    train_flow(Path(sys.argv[1]), Path(sys.argv[2]), FlowConfig())

@@ -93,10 +93,3 @@ def train_vae(cfg: VaeConfig, out: Path) -> AutoencoderKL:
           f"scale {vae.config.scaling_factor}, shift {vae.config.shift_factor}")  # fmt: skip
     vae.save_pretrained(out)
     return vae
-
-
-if __name__ == "__main__":
-    import sys
-
-    torch.set_num_threads(1)
-    train_vae(VaeConfig(), Path(sys.argv[1]))
