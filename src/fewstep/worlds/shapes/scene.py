@@ -35,6 +35,8 @@ class Outline:
     points: int
     inner: float
     roundness: float = 0.0
+    rest: float = 0.0
+    """Angle at which it stands upright; at angle 0 a tip points up."""
 
     def reach(self) -> float:
         """Circumscribed radius of an object of radius 1 (sizes of different shapes look alike)."""
@@ -49,7 +51,7 @@ class Outline:
 OUTLINES = {
     "circle": Outline(6, 1.0, 1.0),
     "triangle": Outline(3, 0.5),
-    "square": Outline(4, math.cos(math.pi / 4)),
+    "square": Outline(4, math.cos(math.pi / 4), rest=math.pi / 4),
     "star": Outline(5, 0.42),
     "cross": Outline(4, 0.34),
 }
@@ -169,7 +171,7 @@ def draw_scene(
             if relation is not None and not related(relation, spots[0], spots[1]):
                 continue
             things = tuple(
-                Thing(x, y, float(r), float(rng.uniform(-cfg.turn, cfg.turn)),
+                Thing(x, y, float(r), w.look.outline.rest + float(rng.uniform(-cfg.turn, cfg.turn)),
                       draw_colour(cfg, w.look.hue, rng), w.look.outline)
                 for (x, y), r, w in zip(spots, radius[b], wanted, strict=True)
             )  # fmt: skip
