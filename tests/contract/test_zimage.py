@@ -17,6 +17,7 @@ from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow import sample
 from fewstep.flow.guidance import guided
+from fewstep.nets.share import share
 
 PROMPTS = ["a red circle and a blue square on a white background", "two green stars"]
 
@@ -247,6 +248,22 @@ def test_fingerprint_sees_every_weight(family: ZImage) -> None:
         changed = family.fingerprint()
         weight[0] -= 1e-3
     assert changed != before
+
+
+def test_a_fresh_adapter_changes_nothing_and_leaves_the_base_alone(family: ZImage) -> None:
+    """On a shared tree: the adapter hangs on a second structure over the same weights."""
+    from peft import LoraConfig
+
+    backbone = share(family.backbone)
+    backbone.transformer.add_adapter(LoraConfig(r=4, target_modules=["to_q", "to_v", "w2"]))
+    x, sigma, cond = noise(2), torch.tensor([0.9, 0.3]), family.encode_text(PROMPTS)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone(x, sigma, cond), family.backbone(x, sigma, cond), rtol=0, atol=0
+        )
+    names = {n for n, _ in family.backbone.named_parameters()}
+    assert not any("lora" in n for n in names)
+    assert any("lora" in n for n, _ in backbone.named_parameters())
 
 
 def missing(path: Path) -> str:
