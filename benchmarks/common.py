@@ -39,7 +39,7 @@ from fewstep.worlds.base import World
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 150, "savefig.dpi": 150, "font.size": 9, "axes.titlesize": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#70767f",
     "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6, "lines.linewidth": 1.4,
@@ -224,7 +224,7 @@ def percent(e: Estimate) -> str:
 def shown(e: Estimate, scale: float = 1, digits: str = ".3g", unit: str = "") -> str:
     """Value and interval for a cell of a table."""
     if not math.isfinite(e.value):
-        return "–"
+        return "-"
     value = f"{e.value * scale:{digits}}{unit}"
     if not (math.isfinite(e.low) and math.isfinite(e.high)):
         return value

@@ -310,7 +310,7 @@ def page(rows: Mapping[str, Mapping]) -> str:
             + [percent(at(row, c, "success")) for c in CONDITIONS] + [percent(minus)]
         )  # fmt: skip
         forms.append([name] + [
-            percent(Estimate.from_json(row["forms"][f])) if f in row["forms"] else "–"
+            percent(Estimate.from_json(row["forms"][f])) if f in row["forms"] else "-"
             for f in FORMS
         ])  # fmt: skip
         sizes.append(
@@ -321,7 +321,7 @@ def page(rows: Mapping[str, Mapping]) -> str:
     return (
         "# Concepts that are shown, not named\n\n"
         f"{size['concepts']} concepts that no training has seen, {size['seeds']} pictures each. "
-        f"Success: {NOTE} (hue within {judges.CONCEPT_HUE:g} degrees, outline IoU at least "
+        f"What counts: {NOTE} (hue within {judges.CONCEPT_HUE:g} degrees, outline IoU at least "
         f"{judges.CONCEPT_IOU:g}, centre at least {judges.COPIED:g} of the side from where the "
         "reference has it). Brackets: 95 %, bootstrap over concepts.\n\n"
         "![Reference and drawn pictures](figures/in_context.png)\n\n"

@@ -44,8 +44,8 @@ class FlowConfig:
     sight_steps: int = 1000
     sight_weight: float = 0.3
     """Of the description loss beside the flow loss in stage 3."""
-    steps: int = 11000
-    cooldown: int = 3700
+    steps: int = 11500
+    cooldown: int = 5500
     """The last steps, over which the learning rates fall linearly to zero."""
     matrix_lr: float = 3e-3
     vector_lr: float = 1e-3

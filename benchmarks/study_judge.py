@@ -1,0 +1,178 @@
+"""How a trained student is judged: on prompts and seeds that all students and the teacher share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks import common
+from benchmarks.common import Roots, Seen
+from benchmarks.study_plan import Job, View
+from benchmarks.wrong_convention import PREFIX, WrongConvention
+from safetensors.torch import load_file
+
+from fewstep.data.precompute import alone, text_hash
+from fewstep.errors import UserError
+from fewstep.evaluate.generate import GenerationSpec
+from fewstep.evaluate.suite import Measures, draws
+from fewstep.experiment.builder import load_family
+from fewstep.experiment.config import Experiment
+from fewstep.families.zimage import ZImage
+from fewstep.runs import read_metrics
+from fewstep.train import checkpoint
+from fewstep.worlds.shapes.world import Shapes
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training run, judged."""
+
+    variant: str
+    seed: int
+    minutes: float
+    """Wall time of its training steps."""
+    views: Mapping[str, Mapping[str, float]]
+    """Metrics by view; empty where there was nothing to judge."""
+    failed: str | None = None
+    """Why there was nothing to judge."""
+
+
+@dataclass(frozen=True)
+class References:
+    """What every student is held against, on the same prompts and seeds."""
+
+    truth: Measures
+    full: Measures
+    few: Measures
+
+    def values(self, m: Measures) -> dict[str, float]:
+        """Every metric of an image set, with its share of the teacher's KID gap."""
+        ones = np.ones((1, len(m.prompts)))
+        of = {key: float(found[0]) for key, found in draws(m, self.truth, ones).items()}
+        few, full = (float(draws(t, self.truth, ones)["kid"][0]) for t in (self.few, self.full))
+        of["kid_gap_closed"] = (few - of["kid"]) / (few - full) if few > full else float("nan")
+        return of
+
+
+class Judge:
+    """Draws and measures models on the study's prompts."""
+
+    def __init__(self, args: argparse.Namespace, base: Experiment) -> None:
+        self.args, self.base = args, base
+        self.where: Roots = common.roots(args)
+        self.world = Shapes()
+        self.device = common.few_threads(args.threads)
+        self.prompts = tuple(dict.fromkeys(self.world.prompts("test", args.prompts)))
+        self.seeds = tuple(range(args.seeds))
+
+    def load(self, model: str) -> ZImage:
+        return load_family(model, self.device, self.base.dtype, self.base.engine)
+
+    def spec(self, name: str, family: ZImage, steps: int, w: float) -> GenerationSpec:
+        return GenerationSpec(
+            model=name, fingerprint=family.fingerprint(), prompts=self.prompts, seeds=self.seeds,
+            sigmas=family.sigmas(steps), guidance=w,
+            height=self.base.data.samples.height, width=self.base.data.samples.width,
+        )  # fmt: skip
+
+    def see(self, name: str, family: ZImage, steps: int, w: float = 1, how: str = "") -> Seen:
+        return common.drawn(
+            self.where.measured, family, self.spec(name, family, steps, w), self.world,
+            engine=self.base.engine + how, batch=self.args.batch,
+        )  # fmt: skip
+
+    def references(self) -> References:
+        """Teacher and truth; whichever process comes first measures them."""
+        samples, few = self.base.data.samples, self.base.sampling.steps
+        folder = self.where.measured
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            teacher = self.load(self.base.model)
+            full = self.see("teacher at full steps", teacher, samples.steps, samples.guidance)
+            start = self.see("teacher at few steps", teacher, few)
+            key = {"true": "truth", "seeds": list(self.seeds), "prompts": list(self.prompts)}
+            asked = [p for p in self.prompts for _ in self.seeds]
+            truth = common.seen(
+                folder, key, lambda: self.world.truth(asked, self.seeds * len(self.prompts)),
+                self.prompts, self.seeds, self.world,
+            )  # fmt: skip
+        return References(truth.measures, full.measures, start.measures)
+
+    def facts(self) -> dict[str, Any]:
+        return {"split": "test", "prompts": len(self.prompts), "seeds": list(self.seeds)}
+
+    def result_path(self, job: Job) -> Path:
+        name = text_hash(json.dumps(self.facts()))
+        return job.directory(self.where.work) / f"result-{name}.json"
+
+    def student(self, job: Job, view: View) -> Seen:
+        """The pictures of one view of a finished run."""
+        directory, steps = job.directory(self.where.work), self.base.sampling.steps
+        name = f"{job.variant.name}, seed {job.seed}, {view}"
+        match view:
+            case "student":
+                return self.see(name, self.load(str(directory / "model")), steps)
+            case "own":
+                family = self.load(str(directory / "model"))
+                family.backbone = WrongConvention(family.backbone)
+                return self.see(name, family, steps, how=", wrong convention")
+            case "raw":
+                found = checkpoint.newest(directory / "checkpoints", print)
+                if found is None:
+                    raise UserError(f"{directory} has no checkpoint to take the raw student from")
+                weights = load_file(found / "module.student.safetensors")
+                family = self.load(self.base.model)
+                family.backbone.load_state_dict(
+                    {key.removeprefix(PREFIX): w for key, w in weights.items()}
+                )
+                return self.see(name, family, steps)
+
+    def judge(self, job: Job, references: References) -> Result:
+        views: dict[str, dict[str, float]] = {}
+        minutes = training_minutes(read_metrics(job.directory(self.where.work)))
+        names: list[View] = ["student", "raw", "own"] if job.variant.wrong else ["student", "raw"]
+        for view in names:
+            try:
+                seen = self.student(job, view)
+            except FloatingPointError as error:
+                if view == "student":
+                    return Result(job.variant.name, job.seed, minutes, {}, str(error))
+                continue
+            views[view] = references.values(seen.measures) | {"saturated": seen.saturated}
+        return Result(job.variant.name, job.seed, minutes, views)
+
+
+def training_minutes(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Wall time of the steps of a run, whatever it was interrupted by."""
+    total, before = 0.0, 0
+    for row in rows:
+        if row["phase"] == "loop":
+            total += row["seconds_per_step"] * (row["step"] - before)
+            before = row["step"]
+    return total / 60
+
+
+def write_result(path: Path, facts: Mapping[str, Any], result: Result) -> None:
+    """The result with the facts of its judge; whole or not at all."""
+    common.write_json(path, {**facts, **null(asdict(result))})
+
+
+def null(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {k: null(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def read_result(path: Path) -> Result:
+    found = json.loads(path.read_bytes())
+    views = {
+        view: {k: float("nan") if v is None else v for k, v in metrics.items()}
+        for view, metrics in found["views"].items()
+    }
+    return Result(found["variant"], found["seed"], found["minutes"], views, found["failed"])

@@ -1,0 +1,200 @@
+"""What the LADD studies train: variants of the recipe `ladd_shapes`, each with several seeds.
+
+A variant is a set of overrides by dotted field. Levels that are the recipe's own values are no
+variants of their own: they are the row "default".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fewstep.errors import UserError
+from fewstep.experiment.codec import decode, flat, suggestion, to_dict
+from fewstep.experiment.config import Experiment
+
+DEFAULT = "default"
+REDUCED_STEPS = 600
+"""The ablations' budget where none is given."""
+MISALIGNED, EMA = 0.5, 0.99
+"""Switched on where the recipe has them off."""
+
+View = Literal["student", "raw", "own"]
+"""Which weights are judged, and how: the exported EMA, the student as it was trained last, or the
+EMA sampled in the wrong convention that it was trained in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    name: str
+    """Of its folder."""
+    question: str = ""
+    """What is varied; variants of one question stand together in the table."""
+    level: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    wrong: bool = False
+    """Trained in the wrong convention."""
+    trained_as: str | None = None
+    """The variant whose runs are judged in another `view`; None trains its own."""
+    view: View = "student"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    name: str
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    base: Experiment
+    """The recipe at the study's budget."""
+
+    def variant(self, name: str) -> Variant:
+        return next(v for v in self.variants if v.name == name)
+
+    def jobs(self) -> list[Job]:
+        """One for each run to train; all variants of a seed before the next seed."""
+        trained = [v for v in self.variants if v.trained_as is None]
+        return [Job(v, seed, self.base) for seed in self.seeds for v in trained]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    variant: Variant
+    seed: int
+    base: Experiment
+
+    @property
+    def experiment(self) -> Experiment:
+        return changed(self.base, {**self.variant.overrides, "seed": self.seed})
+
+    def directory(self, work: Path) -> Path:
+        """Studies with the same budget share a run."""
+        return work / "ladd" / f"{self.base.loop.steps}_steps" / f"{self.variant.name}_{self.seed}"
+
+
+def share_of(jobs: Sequence[Job], part: tuple[int, int]) -> Sequence[Job]:
+    """Every n-th job: parts 0/n .. (n-1)/n hold each job once."""
+    index, count = part
+    return jobs[index::count]
+
+
+def changed(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    """The experiment with other values at dotted fields; UserError names an unknown one."""
+    tree = to_dict(experiment)
+    known = flat(tree)
+    for key, value in overrides.items():
+        if key not in known:
+            raise UserError(f"an experiment has no field {key!r}; {suggestion(key, known)}")
+        *path, name = key.split(".")
+        node = tree
+        for part in path:
+            node = node[part]
+        node[name] = list(value) if isinstance(value, tuple) else value
+    return decode(Experiment, tree, "the overrides", "")
+
+
+def value(experiment: Experiment, key: str) -> Any:
+    return flat(to_dict(experiment))[key]
+
+
+COUNTS = ("method.warmup_steps", "optim.heads.warmup", "optim.student.warmup")
+"""Counts of steps that belong to a budget."""
+RHYTHM = ("loop.log_every", "loop.checkpoint_every", "sampling.every")
+
+
+def at_budget(base: Experiment, steps: int | None) -> Experiment:
+    """So many steps in all, with warm-ups in proportion."""
+    if steps is None or steps == base.loop.steps:
+        return base
+    scale = steps / base.loop.steps
+    warm = {key: round(value(base, key) * scale) for key in COUNTS if value(base, key)}
+    return changed(base, {"loop.steps": steps, **warm})
+
+
+def batch_overrides(base: Experiment, batch: int) -> dict[str, Any]:
+    """Another batch size at equal samples seen: more steps, a learning rate in proportion to the
+    root of the batch, an EMA over as many samples. One sample at a time cannot have a hinge loss or
+    misaligned pairs."""
+    scale = base.data.batch_size / batch
+    if scale == 1:
+        return {}
+    found: dict[str, Any] = {"data.batch_size": batch, "loop.steps": round(base.loop.steps * scale)}
+    found |= {key: round(value(base, key) * scale) for key in COUNTS if value(base, key)}
+    found |= {key: max(1, round(value(base, key) * scale)) for key in RHYTHM}
+    for phase in ("heads", "student"):
+        found[f"optim.{phase}.lr"] = value(base, f"optim.{phase}.lr") / math.sqrt(scale)
+    if base.method.ema_decay:
+        found["method.ema_decay"] = 1 - (1 - base.method.ema_decay) / scale
+    if batch == 1:
+        found |= {"method.loss": "softplus", "method.misaligned_weight": 0.0}
+    return found
+
+
+def ablations(base: Experiment) -> tuple[Variant, ...]:
+    m = base.method
+    on = m.misaligned_weight or MISALIGNED
+    one = "1 (softplus)" if m.loss == "hinge" else "1"
+    levels: list[tuple[str, str, str, dict[str, Any]]] = [
+        *(("heads' steps a student step (N)", f"n{n}", str(n), {"method.student_every": n})
+          for n in (1, 2, 3, 5)),
+        *(("re-noise mean m", f"m{x:g}", f"{x:g}", {"method.renoise_mean": x})
+          for x in (-0.5, 0.0, 0.5, 1.0)),
+        *(("batch, at equal samples", f"batch{b}", one if b == 1 else str(b),
+           batch_overrides(base, b)) for b in (1, 2, 4, 16, 32)),
+        *(("loss", f"loss_{name}", name, {"method.loss": name}) for name in ("hinge", "softplus")),
+        *(("misaligned pairs as fakes", f"misaligned{w:g}", f"weight {w:g}" if w else "off",
+           {"method.misaligned_weight": w}) for w in (0.0, on)),
+    ]  # fmt: skip
+    variants = [
+        Variant(name=name, question=question, level=level, overrides=overrides)
+        for question, name, level, overrides in levels
+        if any(value(base, key) != wanted for key, wanted in overrides.items())
+    ]
+    ema = "EMA of the student"
+    if m.ema_decay:  # it takes no part in training, so the same runs tell what it is without
+        off = Variant(name="ema_off", question=ema, level="off", trained_as=DEFAULT, view="raw")
+        return (Variant(name=DEFAULT), *variants, off)
+    with_it = {"method.ema_decay": EMA}
+    return (
+        Variant(name=DEFAULT),
+        *variants,
+        Variant(name="ema_on", question=ema, level=f"{EMA:g}", overrides=with_it),
+    )
+
+
+def seeds(base: Experiment) -> tuple[Variant, ...]:
+    return (Variant(name=DEFAULT),)
+
+
+def convention(base: Experiment) -> tuple[Variant, ...]:
+    what = "time and sign convention"
+    return (
+        Variant(name=DEFAULT),
+        Variant(name="wrong", question=what, level="neither flipped in training", wrong=True),
+        Variant(
+            name="wrong_own", question=what, level="nor in sampling", trained_as="wrong", view="own"
+        ),
+    )
+
+
+STUDIES: dict[str, tuple[Callable[[Experiment], tuple[Variant, ...]], int, int | None]] = {
+    "seeds": (seeds, 5, None),
+    "ablations": (ablations, 3, REDUCED_STEPS),
+    "convention": (convention, 3, None),
+}
+"""Variants, training seeds, and steps (None: the recipe's) of each study."""
+
+
+def plan(name: str, base: Experiment, steps: int | None = None, n: int | None = None) -> Study:
+    """The study of this name; `steps` and `n` replace its budget and number of training seeds."""
+    if name not in STUDIES:
+        raise UserError(f"there is no study {name!r}; {suggestion(name, STUDIES)}")
+    variants, number, budget = STUDIES[name]
+    base = at_budget(base, steps or budget)
+    return Study(
+        name=name, variants=variants(base), seeds=tuple(range(n or number)), base=base
+    )  # fmt: skip
