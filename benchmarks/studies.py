@@ -7,9 +7,10 @@
 
 `run` trains each job as `fewstep train` does (the wrong convention through its own build), judges
 the exported student on test prompts that all jobs share, and writes result-*.json beside the run in
-runs/studies/ladd. Finished jobs are skipped and an interrupted one goes on from its checkpoint, so
-the same command resumes; parts never share a job. "convention" uses the runs of "seeds" as its
-default: do not run the two at once before those are there. Teacher and truth are measured once.
+runs/studies/ladd/TEACHER. Finished jobs are skipped and an interrupted one goes on from its
+checkpoint, so the same command resumes; parts never share a job. "convention" uses the runs of
+"seeds" as its default: do not run the two at once before those are there. Teacher and truth are
+measured once.
 
 `table` writes results/tables/ladd_STUDY.json, docs/ladd_STUDY.md, docs/figures/ladd_STUDY.png, and,
 once every job is there, the records that the study is for.
@@ -43,7 +44,7 @@ RECIPE = "ladd_shapes"
 
 
 def train(job: Job, judge: Judge, command: str, console: Console) -> int:
-    out = job.directory(judge.where.work)
+    out = job.directory(judge.runs)
     how = wrong_convention.train if job.variant.wrong else commands.train
     return how(job.experiment, out, command, console)
 

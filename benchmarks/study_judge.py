@@ -67,6 +67,9 @@ class Judge:
         self.where: Roots = common.roots(args)
         self.world = Shapes()
         self.device = common.few_threads(args.threads)
+        self.teacher = self.load(base.model)
+        self.runs = self.where.work / "ladd" / self.teacher.fingerprint()[:8]
+        """Runs of one teacher: a model that was trained anew keeps its name, not its weights."""
         self.prompts = tuple(dict.fromkeys(self.world.prompts("test", args.prompts)))
         self.seeds = tuple(range(args.seeds))
 
@@ -92,9 +95,8 @@ class Judge:
         folder = self.where.measured
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
-            teacher = self.load(self.base.model)
-            full = self.see("teacher at full steps", teacher, samples.steps, samples.guidance)
-            start = self.see("teacher at few steps", teacher, few)
+            full = self.see("teacher, full", self.teacher, samples.steps, samples.guidance)
+            start = self.see("teacher, few", self.teacher, few)
             key = {"true": "truth", "seeds": list(self.seeds), "prompts": list(self.prompts)}
             asked = [p for p in self.prompts for _ in self.seeds]
             truth = common.seen(
@@ -108,11 +110,11 @@ class Judge:
 
     def result_path(self, job: Job) -> Path:
         name = text_hash(json.dumps(self.facts()))
-        return job.directory(self.where.work) / f"result-{name}.json"
+        return job.directory(self.runs) / f"result-{name}.json"
 
     def student(self, job: Job, view: View) -> Seen:
         """The pictures of one view of a finished run."""
-        directory, steps = job.directory(self.where.work), self.base.sampling.steps
+        directory, steps = job.directory(self.runs), self.base.sampling.steps
         name = f"{job.variant.name}, seed {job.seed}, {view}"
         match view:
             case "student":
@@ -134,7 +136,7 @@ class Judge:
 
     def judge(self, job: Job, references: References) -> Result:
         views: dict[str, dict[str, float]] = {}
-        minutes = training_minutes(read_metrics(job.directory(self.where.work)))
+        minutes = training_minutes(read_metrics(job.directory(self.runs)))
         names: list[View] = ["student", "raw", "own"] if job.variant.wrong else ["student", "raw"]
         for view in names:
             try:

@@ -71,9 +71,9 @@ class Job:
     def experiment(self) -> Experiment:
         return changed(self.base, {**self.variant.overrides, "seed": self.seed})
 
-    def directory(self, work: Path) -> Path:
+    def directory(self, runs: Path) -> Path:
         """Studies with the same budget share a run."""
-        return work / "ladd" / f"{self.base.loop.steps}_steps" / f"{self.variant.name}_{self.seed}"
+        return runs / f"{self.base.loop.steps}_steps" / f"{self.variant.name}_{self.seed}"
 
 
 def share_of(jobs: Sequence[Job], part: tuple[int, int]) -> Sequence[Job]:
@@ -139,14 +139,14 @@ def ablations(base: Experiment) -> tuple[Variant, ...]:
     on = m.misaligned_weight or MISALIGNED
     one = "1 (softplus)" if m.loss == "hinge" else "1"
     levels: list[tuple[str, str, str, dict[str, Any]]] = [
-        *(("heads' steps a student step (N)", f"n{n}", str(n), {"method.student_every": n})
+        *(("N", f"n{n}", str(n), {"method.student_every": n})
           for n in (1, 2, 3, 5)),
-        *(("re-noise mean m", f"m{x:g}", f"{x:g}", {"method.renoise_mean": x})
+        *(("re-noise m", f"m{x:g}", f"{x:g}", {"method.renoise_mean": x})
           for x in (-0.5, 0.0, 0.5, 1.0)),
-        *(("batch, at equal samples", f"batch{b}", one if b == 1 else str(b),
+        *(("batch", f"batch{b}", one if b == 1 else str(b),
            batch_overrides(base, b)) for b in (1, 2, 4, 16, 32)),
         *(("loss", f"loss_{name}", name, {"method.loss": name}) for name in ("hinge", "softplus")),
-        *(("misaligned pairs as fakes", f"misaligned{w:g}", f"weight {w:g}" if w else "off",
+        *(("misaligned pairs", f"misaligned{w:g}", f"weight {w:g}" if w else "off",
            {"method.misaligned_weight": w}) for w in (0.0, on)),
     ]  # fmt: skip
     variants = [
@@ -154,7 +154,7 @@ def ablations(base: Experiment) -> tuple[Variant, ...]:
         for question, name, level, overrides in levels
         if any(value(base, key) != wanted for key, wanted in overrides.items())
     ]
-    ema = "EMA of the student"
+    ema = "EMA"
     if m.ema_decay:  # it takes no part in training, so the same runs tell what it is without
         off = Variant(name="ema_off", question=ema, level="off", trained_as=DEFAULT, view="raw")
         return (Variant(name=DEFAULT), *variants, off)
@@ -171,12 +171,16 @@ def seeds(base: Experiment) -> tuple[Variant, ...]:
 
 
 def convention(base: Experiment) -> tuple[Variant, ...]:
-    what = "time and sign convention"
+    what = "convention"
     return (
         Variant(name=DEFAULT),
-        Variant(name="wrong", question=what, level="neither flipped in training", wrong=True),
+        Variant(name="wrong", question=what, level="wrong in training", wrong=True),
         Variant(
-            name="wrong_own", question=what, level="nor in sampling", trained_as="wrong", view="own"
+            name="wrong_own",
+            question=what,
+            level="wrong in training and sampling",
+            trained_as="wrong",
+            view="own",
         ),
     )
 

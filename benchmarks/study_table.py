@@ -16,6 +16,7 @@ from rich.console import Console
 from fewstep import claims
 from fewstep.evaluate.statistics import Estimate, over_runs
 from fewstep.evaluate.suite import evaluate
+from fewstep.experiment.config import Experiment
 
 FAR_BELOW = 0.20
 """Adherence this much below the teacher's at few steps is a collapse."""
@@ -28,6 +29,18 @@ COLLAPSE = (
     f"{100 * SATURATED:.0f} % of all channel values at either end of the range"
 )
 SHOWN = ("kid_gap_closed", "adherence", "kid", "layout_diversity", "sharpness")
+NO_GAP = "the teacher at few steps is no worse in KID than at full steps: there is no gap to close"
+LEGENDS = {
+    "seeds": "",
+    "ablations": "\nN: steps of the heads for each of the student. m: logit of the median level to "
+    "which pictures are re-noised before they are judged. Batch: at equal samples seen; steps, "
+    "warm-ups and the EMA go with the batch, learning rates with its root. Misaligned pairs: "
+    "weight of real pictures under another text as fakes. EMA off: the same runs, judged by "
+    "the weights that were trained last.\n",
+    "convention": "\nWrong: the model is given sigma for its time, and its output passes for v, as "
+    "in the public Z-Image LADD code; the student is then sampled in the right convention, or in "
+    "the same wrong one.\n",
+}
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0, 0)
 
 
@@ -101,6 +114,9 @@ def write_study(study: Study, judge: Judge, command: str, console: Console) -> i
     teacher = teacher_rows(references)
     few = teacher["few"]["adherence"].value
     rows = gather(study, results, few)
+    if rows[0].variant.name != DEFAULT:
+        console.print("the default has no finished run yet, and everything is held against it")
+        return 2
     made = common.facts(command, judge.args.threads)
     steps, where, name = study.base.loop.steps, judge.where, f"ladd_{study.name}"
     record = {
@@ -170,7 +186,7 @@ def page(
             (f"teacher, {steps} steps", teacher["few"]),
         )
     ]
-    lines += [[label(row), runs_of(row), *cells(row.mean)] for row in rows]
+    lines += [[label(row) + settings(row, base), runs_of(row), *cells(row.mean)] for row in rows]
     text = (
         f"# LADD on Shapes: {study.name}\n\n"
         f"Students of {steps} steps without guidance, recipe `ladd_shapes` at {base.loop.steps} "
@@ -185,23 +201,29 @@ def page(
             [label(row), *cells(lambda m, row=row: row.minus(default, m))] for row in rows[1:]
         ]
         text += (
-            "\nMinus the default, paired by training seed:\n\n"
+            "\nMinus the default (adherence in points), paired by training seed:\n\n"
             + common.markdown([titles[0], *titles[2:]], differences)
         )  # fmt: skip
     gone = [f"- {label(r)}, training seed {s}: {why}" for r in rows
             for s, why in r.collapsed.items()]  # fmt: skip
     text += f"\nA run has {COLLAPSE}.\n\n" + ("\n".join(gone) if gone else "None has.") + "\n"
-    if any("batch" in row.variant.question for row in rows):
-        text += (
-            "\nOther batch sizes see as many samples: steps, warm-ups and the EMA go with the "
-            "batch, learning rates with its root.\n"
-        )
-    return text
+    return text + LEGENDS[study.name]
 
 
 def label(row: Row) -> str:
     v = row.variant
     return "default" if v.name == DEFAULT else f"{v.question}: {v.level}"
+
+
+def settings(row: Row, base: Experiment) -> str:
+    """What the default row is."""
+    if row.variant.name != DEFAULT:
+        return ""
+    m = base.method
+    return (
+        f": N {m.student_every}, re-noise m {m.renoise_mean:g}, batch {base.data.batch_size}, "
+        f"{m.loss}, misaligned pairs {m.misaligned_weight:g}, EMA {m.ema_decay:g}"
+    )
 
 
 def runs_of(row: Row) -> str:
@@ -213,6 +235,7 @@ def plot(
 ) -> None:
     """A line for each variant: its runs as dots, their mean and interval; the teacher beside."""
     panels = (("kid", "KID"), ("adherence", "adherence"))
+    rows = [row for row in rows if row.variant.view != "own"]  # far off every scale
     names = [label(row) for row in rows]
     size = (8.5, 1.3 + 0.28 * len(rows))
     with common.figure(path, 2, size) as axes:
@@ -242,28 +265,29 @@ Teacher = Mapping[str, Mapping[str, Estimate]]
 
 def seeds_records(rows: Sequence[Row], teacher: Teacher, made: Made) -> list[claims.Claim]:
     row = rows[0]
-    n, full = row.runs, teacher["full"]
+    n, full = len(row.values), teacher["full"]
     lost = {s: full["adherence"].value - of["adherence"] for s, of in row.values.items()}
-    failed = f"; {n - len(row.values)} runs gave no pictures" if len(row.values) < n else ""
-    note = f"n = training runs, t-interval over them{failed}"
+    failed = f"; {row.runs - n} more gave no pictures" if n < row.runs else ""
+    note = f"n = training runs, t-interval over them, the teacher as measured{failed}"
+    gap = note if math.isfinite(row.mean("kid_gap_closed").value) else NO_GAP
     diversity = (
         f"{note}; the teacher's at full steps {full['layout_diversity'].value:.3f}, at as few "
         f"steps {teacher['few']['layout_diversity'].value:.3f}"
     )
-    gone = Estimate(float(len(row.collapsed)), math.nan, math.nan, 0, 0, n)
+    gone = Estimate(float(len(row.collapsed)), math.nan, math.nan, 0, 0, row.runs)
     few = f"at full steps {full['adherence'].value:.3f}, student {row.mean('adherence').value:.3f}"
     return [
         claim("ladd_gap_closed",
               "share of the teacher's KID gap between few and full steps that the student closes",
-              row.mean("kid_gap_closed"), made=made, n=n, goal=">= 0.8", note=note),
+              row.mean("kid_gap_closed"), made=made, n=n, goal=">= 0.8", note=gap),
         claim("ladd_adherence_drop", "adherence of the full-step teacher minus the student's",
               over_seeds(lost), made=made, n=n, goal="<= 0.02", note=f"{note}; {few}"),
-        claim("ladd_collapsed_runs", "training runs that collapsed", gone, made=made, n=n,
-              goal="<= 0", unit="runs", note=f"n = training runs; {COLLAPSE}"),
+        claim("ladd_collapsed_runs", "training runs that collapsed", gone, made=made,
+              n=row.runs, goal="<= 0", unit="runs", note=f"n = training runs; {COLLAPSE}"),
         claim("ladd_layout_diversity", "layout diversity of the student relative to the truth",
               row.mean("layout_diversity"), made=made, n=n, note=diversity),
         claim("ladd_minutes", "wall time of a training run at the full Shapes budget",
-              over_runs(row.minutes), made=made, n=n, unit="min",
+              over_runs(row.minutes), made=made, n=row.runs, unit="min",
               note="n = training runs; steps alone, without teacher samples and without judging; "
               "other processes may have shared the machine"),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch._dynamo
 from diffusers import ZImageTransformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,9 +79,12 @@ class FusedZImage(ZImageBackbone):
         super().__init__(transformer)
         self.low = low
         self.compiled = compiled
-        self.block: Callable[..., Tensor] = (
-            torch.compile(block, dynamic=False) if compiled else block
-        )
+        self.block: Callable[..., Tensor] = block
+        if compiled:
+            # One graph for each length of tokens, with and without gradients to input and weights;
+            # beyond torch's default limit of 8 it would quietly go on without compiling.
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+            self.block = torch.compile(block, dynamic=False)
 
     def forward(self, x: Latent, sigma: Sigma, cond: Cond) -> Latent:
         if not self.fits(x, cond):

@@ -1,0 +1,55 @@
+"""Records of the claims that nothing has measured yet: `python -m benchmarks.unmeasured`.
+
+Writes a record without a value for each of them, with the command that measures it; records that
+exist are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from benchmarks.common import claim, facts
+
+from fewstep import claims
+from fewstep.evaluate.statistics import Estimate
+
+# ruff: noqa: E501
+PLANNED = {
+    "demo_minutes": ("wall minutes of `make demo` in a fresh clone", "<= 10", "benchmarks.fresh_clone demo"),
+    "test_minutes": ("wall minutes of `make test` in a fresh clone", "<= 15", "benchmarks.fresh_clone test"),
+    "teacher_adherence": ("prompts fully right, teacher at full steps and its best guidance", ">= 0.95", "benchmarks.teacher"),
+    "teacher_layout_diversity": ("layout diversity of the teacher over the truth's", "0.9 to 1.1", "benchmarks.teacher"),
+    "teacher_4step_adherence_drop": ("adherence lost at 4 steps without guidance", ">= 0.15", "benchmarks.teacher"),
+    "in_context_success": ("concepts drawn right in a new layout after one picture", "", "benchmarks.in_context"),
+    "ladd_gap_closed": ("share of the KID gap closed by the 4-step student", ">= 0.8", "benchmarks.studies run seeds"),
+    "ladd_adherence_drop": ("adherence of the full-step teacher minus the 4-step student's", "<= 0.02", "benchmarks.studies run seeds"),
+    "ladd_collapsed_runs": ("training seeds that collapsed", "<= 0", "benchmarks.studies run seeds"),
+    "ladd_layout_diversity": ("layout diversity of the student over the truth's", "", "benchmarks.studies run seeds"),
+    "wrong_convention_gap_closed": ("the same share with time and sign of the public Z-Image code", "", "benchmarks.studies run convention"),
+    "one_pass_speedup": ("wall time of the naive LADD step over the one-pass step (student moves)", ">= 1.3", "benchmarks.one_pass"),
+    "ladd_minutes": ("wall minutes of one LADD run at the full Shapes budget", "", "benchmarks.studies run seeds"),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Records for what nothing has measured yet.")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--why", default="not measured yet: the machine's time went to the teacher")
+    args = parser.parse_args()
+    path = args.results / "spine.json"
+    there = {c.id for c in claims.read(path)} if path.exists() else set()
+    records = [
+        claim(
+            name, text, Estimate(math.nan, math.nan, math.nan, 0, 0),
+            made=facts(f"python -m {command}", 1), n=0, goal=goal, note=args.why,
+        )
+        for name, (text, goal, command) in PLANNED.items()
+        if f"spine.{name}" not in there
+    ]  # fmt: skip
+    print(f"wrote {claims.write(records, 'spine', args.results)}: {len(records)} without a value")
+
+
+if __name__ == "__main__":
+    main()

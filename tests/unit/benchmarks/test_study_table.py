@@ -1,0 +1,157 @@
+"""From runs to tables, on invented results."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from benchmarks.study_judge import (
+    References,
+    Result,
+    null,
+    read_result,
+    training_minutes,
+    write_result,
+)
+from benchmarks.study_plan import plan
+from benchmarks.study_table import RECORDS, Row, collapse, gather
+
+from fewstep.evaluate.statistics import Estimate
+from fewstep.evaluate.suite import Measures, draws
+from fewstep.recipes.ladd import ladd_shapes
+
+MADE = {"command": "x", "hardware": "y", "versions": {}, "date": "2026-01-01"}
+
+
+def metrics(adherence: float, gap: float = 0.5, saturated: float = 0.02) -> dict[str, float]:
+    return {"adherence": adherence, "kid_gap_closed": gap, "kid": 0.1, "layout_diversity": 0.7,
+            "sharpness": 1.0, "saturated": saturated}  # fmt: skip
+
+
+def result(variant: str, seed: int, adherence: float, gap: float = 0.5, **views) -> Result:
+    return Result(variant, seed, 10.0 + seed, {"student": metrics(adherence, gap), **views})
+
+
+def rows_of(study: str, results: list[Result]) -> dict[str, Row]:
+    found = gather(plan(study, ladd_shapes()), results, few_adherence=0.6)
+    return {row.variant.name: row for row in found}
+
+
+def test_means_and_t_intervals_over_training_seeds() -> None:
+    rows = rows_of("ablations", [result("default", s, a) for s, a in enumerate((0.7, 0.8, 0.9))])
+    found = rows["default"].mean("adherence")
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    assert found.value == pytest.approx(0.8)
+    assert (found.low, found.high) == pytest.approx((0.8 - half, 0.8 + half), abs=1e-6)
+    assert found.n_runs == 3
+
+
+def test_differences_are_paired_by_training_seed() -> None:
+    results = [result("default", s, a) for s, a in ((0, 0.5), (1, 0.7), (2, 0.9))]
+    # Two seeds in another order, and one that the default lacks.
+    results += [result("n1", s, a) for s, a in ((2, 0.92), (0, 0.54), (5, 0.1))]
+    rows = rows_of("ablations", results)
+    found = rows["n1"].minus(rows["default"], "adherence")
+    half = 12.706205 * np.std([0.04, 0.02], ddof=1) / math.sqrt(2)
+    assert found.value == pytest.approx(0.03)
+    assert found.high - found.value == pytest.approx(half, abs=1e-6)
+    assert found.n_runs == 2
+
+
+def test_ema_off_reads_the_raw_student_of_the_default() -> None:
+    rows = rows_of("ablations", [result("default", 0, 0.9, raw=metrics(0.4))])
+    assert rows["ema_off"].mean("adherence").value == 0.4
+    assert rows["default"].mean("adherence").value == 0.9
+    assert set(rows) == {"default", "ema_off"}
+
+
+def test_what_counts_as_collapsed() -> None:
+    run = result("default", 0, 0.9)
+    assert collapse(run, metrics(0.41), 0.6) == ""
+    assert "0.390 against 0.600" in collapse(run, metrics(0.39), 0.6)
+    assert "51 %" in collapse(run, metrics(0.9, saturated=0.51), 0.6)
+    assert collapse(run, metrics(0.9, saturated=0.49), 0.6) == ""
+    assert collapse(replace(run, failed="loss was nan"), None, 0.6) == "loss was nan"
+    assert "not finite" in collapse(run, None, 0.6)
+
+
+TEACHER = {
+    "full": {"adherence": Estimate(0.95, 0.9, 1, 9, 2),
+             "layout_diversity": Estimate(1.0, 0.9, 1.1, 9, 2)},
+    "few": {"adherence": Estimate(0.6, 0.5, 0.7, 9, 2),
+            "layout_diversity": Estimate(1.1, 0.9, 1.3, 9, 2)},
+}  # fmt: skip
+
+
+def test_records_of_the_seeds() -> None:
+    results = [result("default", s, 0.94, gap) for s, gap in enumerate((0.8, 0.85, 0.9, 0.95))]
+    failed = Result("default", 4, 3.0, {}, failed="the loss was not finite")
+    rows = list(rows_of("seeds", [*results, failed]).values())
+    found = {c.id: c for c in RECORDS["seeds"](rows, TEACHER, MADE)}
+    gap, drop = found["spine.ladd_gap_closed"], found["spine.ladd_adherence_drop"]
+    assert (gap.value, gap.n, gap.met) == (pytest.approx(0.875), 4, True)
+    assert (drop.value, drop.met) == (pytest.approx(0.01), True)
+    assert "1 more gave no pictures" in gap.note
+    gone = found["spine.ladd_collapsed_runs"]
+    assert (gone.value, gone.n, gone.met) == (1, 5, False)
+    assert found["spine.ladd_minutes"].value == pytest.approx((10 + 11 + 12 + 13 + 3) / 5)
+    assert found["spine.ladd_layout_diversity"].value == pytest.approx(0.7)
+
+
+def test_record_of_the_wrong_convention() -> None:
+    results = [result("default", s, 0.9, 0.9) for s in range(3)]
+    results += [result("wrong", s, 0.1, -0.4, own=metrics(0.0)) for s in range(3)]
+    rows = list(rows_of("convention", results).values())
+    (found,) = RECORDS["convention"](rows, TEACHER, MADE)
+    assert (found.id, found.value) == ("spine.wrong_convention_gap_closed", pytest.approx(-0.4))
+    assert "close 0.900" in found.note and "3 of 3 collapsed" in found.note
+
+
+def test_a_gap_that_is_not_there_is_null_with_a_reason() -> None:
+    rows = list(rows_of("seeds", [result("default", 0, 0.9, math.nan)]).values())
+    found = {c.id: c for c in RECORDS["seeds"](rows, TEACHER, MADE)}
+    assert found["spine.ladd_gap_closed"].value is None
+    assert "no gap" in found["spine.ladd_gap_closed"].note
+
+
+def invented(seed: int, offset: float) -> Measures:
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(10), 2)
+    return Measures(
+        prompts=tuple(map(str, range(10))), n_seeds=2, index=index,
+        features=rng.normal(offset, 1, (20, 4)), adherence={"all": rng.random(20) < 0.5},
+        layout_distance=rng.random(10), sharpness=rng.random(20), high_frequency=rng.random(20),
+    )  # fmt: skip
+
+
+def test_share_of_the_gap() -> None:
+    truth, full, few, ours = (invented(i, x) for i, x in enumerate((0, 0.2, 2, 1)))
+    references = References(truth, full, few)
+    ones = np.ones((1, 10))
+    kid = {k: draws(m, truth, ones)["kid"][0] for k, m in (("f", full), ("s", few), ("o", ours))}
+    found = references.values(ours)
+    assert found["kid"] == kid["o"]
+    assert found["kid_gap_closed"] == pytest.approx((kid["s"] - kid["o"]) / (kid["s"] - kid["f"]))
+    assert references.values(few)["kid_gap_closed"] == pytest.approx(0)
+    assert references.values(full)["kid_gap_closed"] == pytest.approx(1)
+    assert math.isnan(References(truth, few, full).values(ours)["kid_gap_closed"])
+
+
+def test_minutes_count_steps_and_not_rows() -> None:
+    rows = [
+        {"step": 10, "phase": "heads", "loss": 1.0},
+        {"step": 10, "phase": "loop", "seconds_per_step": 3.0},
+        {"step": 40, "phase": "loop", "seconds_per_step": 1.0},
+    ]
+    assert training_minutes(rows) == pytest.approx(1.0)
+
+
+def test_results_survive_the_file(tmp_path) -> None:
+    run = result("n1", 2, 0.5, raw=metrics(0.3, math.nan))
+    path = tmp_path / "result.json"
+    write_result(path, {"prompts": 3}, run)
+    back = read_result(path)
+    assert math.isnan(back.views["raw"]["kid_gap_closed"])
+    assert null(back.views) == null(dict(run.views)) and back.seed == 2 and back.failed is None
