@@ -1,9 +1,8 @@
 """What the measuring scripts share: kept measurements, tables, figures and claim records.
 
 A measurement is kept in the working folder under a hash of everything that decides it (weights,
-prompts, seeds, grid, guidance), so a script that runs again goes on where it was stopped, and two
-scripts that need the same pictures draw them once. After a change of the world's judge, delete the
-working folder.
+prompts, seeds, grid, guidance, and how the world draws and judges), so a script that runs again
+goes on where it was stopped, and two scripts that need the same pictures draw them once.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save
 from fewstep import claims
 from fewstep.data.precompute import text_hash
 from fewstep.evaluate.generate import GenerationSpec, generate
+from fewstep.evaluate.grids import to_bytes
 from fewstep.evaluate.statistics import Estimate, Weights, prompt_weights
 from fewstep.evaluate.suite import Measures, measure
 from fewstep.families.base import Family
@@ -88,6 +89,21 @@ def part(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+@lru_cache
+def rules(world: World) -> str:
+    """Identifies how a world draws and judges, by what it does with a few pictures, true and
+    spoiled: a change of its code that changes nothing keeps every measurement."""
+    prompts, seeds = world.prompts("test", 32), list(range(32))
+    pictures = world.truth(prompts, seeds)
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
+    found = [to_bytes(pictures).tobytes(), world.features(pictures).mean(0).round(2).tobytes()]
+    for share in (0.0, 0.05, 0.1, 0.15, 0.2):
+        spoiled = (pictures + share * noise).clamp(0, 1)
+        found += [right.tobytes() for right in world.adherence(spoiled, prompts).values()]
+        found.append(world.layouts(spoiled, prompts).round(2).tobytes())
+    return text_hash(" ".join(part.hex() for part in found))
+
+
 @dataclass(frozen=True)
 class Seen:
     """Pictures that were drawn and measured."""
@@ -144,7 +160,7 @@ def seen(
             **{f"adherence.{name}": right for name, right in m.adherence.items()},
         }  # fmt: skip
 
-    found = kept(folder, key, compute)
+    found = kept(folder, {**key, "world": rules(world)}, compute)
     right = {n.partition(".")[2]: v for n, v in found.items() if n.startswith("adherence.")}
     measures = Measures(
         prompts=tuple(prompts), n_seeds=len(seeds),

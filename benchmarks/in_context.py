@@ -172,7 +172,8 @@ def condition(
 
     key = {
         "in context": name, "concepts": len(concepts), "seeds": args.seeds,
-        "prompts": prompts, "references": picture_hash(references),
+        "prompts": prompts, "references": picture_hash(references), "world": common.rules(world),
+        "limits": [judges.CONCEPT_HUE, judges.CONCEPT_IOU, judges.COPIED],
     }  # fmt: skip
     if name != "truth":
         key |= {"fingerprint": fingerprint, "engine": args.engine, "guidance": args.guidance,

@@ -15,8 +15,9 @@ measured once.
 `table` writes results/tables/ladd_STUDY.json, docs/ladd_STUDY.md, docs/figures/ladd_STUDY.png, and,
 once every job is there, the records that the study is for.
 
-On one CPU thread a step at batch 32 takes about 0.6 s: half an hour a run at 3,000 steps, six
-minutes at 600 (small batches several times that); the judging of a run takes half a minute.
+A step at batch 32 takes about 0.7 s on one CPU thread (0.55 with --engine fused): 35 minutes a run
+at 3,000 steps, 7 at 600, 18 with batch 1; judging a run takes a minute. In all about three hours
+for "seeds", two more for "convention", six for "ablations"; half of that in two parts.
 """
 
 from __future__ import annotations

@@ -106,7 +106,12 @@ class Judge:
         return References(truth.measures, full.measures, start.measures)
 
     def facts(self) -> dict[str, Any]:
-        return {"split": "test", "prompts": len(self.prompts), "seeds": list(self.seeds)}
+        return {
+            "split": "test",
+            "prompts": len(self.prompts),
+            "seeds": list(self.seeds),
+            "world": common.rules(self.world),
+        }
 
     def result_path(self, job: Job) -> Path:
         name = text_hash(json.dumps(self.facts()))

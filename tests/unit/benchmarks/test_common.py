@@ -51,6 +51,22 @@ def test_measurements_are_kept_by_key_and_read_back_whole(tmp_path: Path) -> Non
     assert np.array_equal(part.adherence["all"], direct.adherence["all"][:6])
 
 
+def test_another_way_of_drawing_or_judging_is_another_measurement() -> None:
+    class Lenient(Shapes):
+        def adherence(self, images, prompts):
+            return {
+                part: right | True for part, right in super().adherence(images, prompts).items()
+            }
+
+    class Turned(Shapes):
+        def truth(self, prompts, seeds):
+            return super().truth(prompts, [seed + 1 for seed in seeds])
+
+    worlds = (Shapes(), Lenient(), Turned())
+    assert len({common.rules(w) for w in worlds}) == 3
+    assert common.rules(Shapes()) == common.rules(WORLD)
+
+
 def test_saturated_and_broken_pictures(tmp_path: Path) -> None:
     half = torch.full((16, 3, 64, 64), 0.5)
     half[:, :, :16] = 1.0

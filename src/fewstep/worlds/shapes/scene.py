@@ -4,8 +4,9 @@ Every length is a fraction of the image side; every angle is in radians; colours
 
 The layout distribution, given what a prompt asks: each object's radius is uniform in its range
 (`small` and `large` take the lower and upper quarter of it), its centre uniform over the canvas,
-its angle uniform within `turn` of upright; the whole scene is drawn again until every object lies inside
-the canvas and no two circumscribed circles come nearer than `gap`, and an asked relation holds.
+its angle uniform within `turn` of upright; the whole scene is drawn again until every object lies
+inside the canvas and no two circumscribed circles come nearer than `gap`, and an asked relation
+holds.
 """
 
 from __future__ import annotations
