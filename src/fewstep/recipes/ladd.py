@@ -21,13 +21,17 @@ from fewstep.train.optim import OptimConfig
 def ladd_shapes() -> Experiment:
     """Distil the packaged Shapes model to four steps, at the full budget.
 
-    Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured.
+    Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured; the values are
+    leads from five single runs (LOG.md, 2026-11-21).
     """
     return Experiment(
         method=LADDConfig(
-            layers=(1, 3, 5), heads=HeadsConfig(hidden=64, embed=64), warmup_steps=300
+            layers=(1, 3, 5),
+            heads=HeadsConfig(hidden=128, embed=64),
+            renoise_mean=0.0,
+            warmup_steps=300,
         ),
-        optim=LADDOptims(heads=OptimConfig(lr=1e-3), student=OptimConfig(lr=2e-4)),
+        optim=LADDOptims(heads=OptimConfig(lr=2e-3), student=OptimConfig(lr=1e-4)),
         data=DataConfig(samples=TeacherSamples(picture_share=0.25)),
         loop=LoopConfig(steps=3000, checkpoint_every=250),
         sampling=SamplingConfig(every=250),
@@ -43,7 +47,7 @@ def ladd_shapes_demo() -> Experiment:
     full = ladd_shapes()
     return replace(
         full,
-        method=replace(full.method, warmup_steps=60),
+        method=replace(full.method, warmup_steps=0),
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
         loop=LoopConfig(steps=300, checkpoint_every=100),
         sampling=SamplingConfig(every=100),
