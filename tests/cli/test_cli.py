@@ -228,7 +228,9 @@ def test_another_configuration_for_a_run_is_refused(
     capsys.readouterr()
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert main([*command, "--optim.student.lr", "0.5", "--seed", "3"]) == 2
-    assert "(optim.student.lr: 0.0002 there, 0.5 here; seed: 0 there, 3 here)" in error(capsys)
+    rate = RECIPES["ladd_shapes"]().optim.student.lr
+    expected = f"(optim.student.lr: {rate} there, 0.5 here; seed: 0 there, 3 here)"
+    assert expected in error(capsys)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
