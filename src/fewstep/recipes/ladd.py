@@ -40,7 +40,7 @@ def ladd_shapes() -> Experiment:
 
 
 def ladd_shapes_demo() -> Experiment:
-    """The same in a few minutes: what `fewstep demo` runs.
+    """The same in a few minutes, without the curriculum: what `fewstep demo` runs.
 
     Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured.
     """
@@ -58,8 +58,9 @@ def ladd_shapes_demo() -> Experiment:
 def ladd_zimage() -> Experiment:
     """Distil a Z-Image directory to four steps on prompts of your own.
 
-    Give `--model` and `--data.prompts-file`. Every weight is trained, in float32.
-    Hardware: one GPU of 141 GB (computed, not measured). Duration: not yet measured.
+    Give `--model` and `--data.prompts-file`. Every weight is trained, in float32:
+    about 143 GB before any activation (computed), so no single GPU of today holds it yet.
+    Hardware: none tried. Duration: not yet measured.
     Score: not yet measured.
     """
     return Experiment(
