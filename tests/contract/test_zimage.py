@@ -228,6 +228,9 @@ def test_save_and_load_give_the_same_model(family: ZImage, tmp_path: Path) -> No
     tiny_pictures(family).save(tmp_path / "m" / "picture_encoder")
     again = ZImage.load(tmp_path / "m")
     assert again.fingerprint() == family.fingerprint()
+    again.save(tmp_path / "n", again.backbone)
+    configs = list((tmp_path / "n").glob("*/config.json"))
+    assert configs and not any(str(tmp_path) in c.read_text() for c in configs)
     x = noise(2)
     pipe = DiffusionPipeline.from_pretrained(tmp_path / "m")
     theirs = pipe(

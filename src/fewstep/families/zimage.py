@@ -11,6 +11,7 @@ language weights lie there are never used.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -203,6 +204,11 @@ class ZImage:
             )
         parts = {**self.pipeline.components, "transformer": backbone.transformer}
         ZImagePipeline(**parts).save_pretrained(directory)
+        for config in directory.glob("*/config.json"):
+            # where the parts once lay is nobody's business
+            fields = json.loads(config.read_text())
+            fields.pop("_name_or_path", None)
+            config.write_text(json.dumps(fields, indent=2) + "\n")
         if self.source is not None and (self.source / PICTURE_ENCODER).is_dir():
             shutil.copytree(
                 self.source / PICTURE_ENCODER, directory / PICTURE_ENCODER, dirs_exist_ok=True
