@@ -23,7 +23,7 @@ from fewstep.worlds.shapes.prompts import (
     split_of,
     understand,
 )
-from fewstep.worlds.shapes.scene import HUES, OUTLINES, WorldConfig, draw_concept
+from fewstep.worlds.shapes.scene import HUES, OUTLINES, WorldConfig, draw_concept, related
 from fewstep.worlds.shapes.world import Shapes
 
 CFG = WorldConfig()
@@ -45,6 +45,18 @@ def test_the_order_of_a_list_means_nothing_and_that_of_a_relation_does() -> None
     one, two = Role("circle", "red"), Role("square", "blue")
     assert meaning(Spec((one, two))) == meaning(Spec((two, one)))
     assert meaning(Spec((one, two), None, "above")) != meaning(Spec((two, one), None, "above"))
+
+
+def test_a_relation_said_from_its_other_end_is_the_same_request() -> None:
+    """Else a test prompt could be seen in training, turned around."""
+    a, b = Role("circle", "red"), Role("square", "blue")
+    for here, back in (("left of", "right of"), ("above", "below")):
+        one, two = Spec((a, b), "gray", here), Spec((b, a), "gray", back)
+        assert meaning(one) == meaning(two) != meaning(Spec((a, b), "gray", back))
+        for seed in range(8):
+            scene = scene_for(CFG, one, np.random.default_rng(seed))
+            first, second = ((thing.x, thing.y) for thing in scene.things)
+            assert related(here, first, second) and related(back, second, first)
 
 
 def test_a_concept_is_said_and_understood() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ from fewstep.shapes import Latent, Sigma
 
 Velocity = Callable[[Latent, Sigma], Latent]
 """What a sampler needs of a model: v = eps - x0 at the level sigma of each sample."""
+
+SamplerName = Literal["euler", "renoise"]
+"""The samplers that an ordinary diffusers scheduler has too, so that a model can be saved with
+the one it was made for: Euler, and re-noising as `stochastic_sampling`."""
 
 
 def at(sigma: float, x: Tensor) -> Sigma:
@@ -87,3 +92,16 @@ def renoise(model: Velocity, x: Latent, sigmas: Sequence[float], rng: Rng) -> La
         if there > 0:
             x = interpolate(x, rng.randn_like(x), at(there, x))
     return x
+
+
+def draw(
+    name: SamplerName, model: Velocity, x: Latent, sigmas: Sequence[float], rng: Rng
+) -> Latent:
+    """x0 by the sampler of this name; only "renoise" draws from `rng`."""
+    match name:
+        case "euler":
+            return euler(model, x, sigmas)
+        case "renoise":
+            return renoise(model, x, sigmas, rng)
+        case _:
+            assert_never(name)

@@ -51,7 +51,7 @@ def ladd_shapes_demo() -> Experiment:
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
         loop=LoopConfig(steps=300, checkpoint_every=100),
         sampling=SamplingConfig(every=100),
-        eval=EvalConfig(prompts=64, seeds=2),
+        eval=EvalConfig(prompts=192, seeds=3, full_seeds=2),
     )
 
 

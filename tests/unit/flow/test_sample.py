@@ -183,3 +183,16 @@ def test_bad_grid_is_refused_before_any_call(sampler):
     with pytest.raises(ValueError, match="end in 0"):
         sampler(model, x, (1.0, 0.5))
     assert model.asked == []
+
+
+def test_a_sampler_by_name_is_the_function_of_that_name():
+    x0, x = pair()
+    grid = (1.0, 0.75, 0.25, 0.0)
+    model = Counting(x0 * 0.3)
+
+    def bent(x, sigma):
+        return model(x, sigma) + x.square()
+
+    assert_close(sample.draw("euler", bent, x, grid, rng()), sample.euler(bent, x, grid))
+    assert_close(sample.draw("renoise", bent, x, grid, rng()), renoise(bent, x, grid))
+    assert not torch.allclose(sample.euler(bent, x, grid), renoise(bent, x, grid))

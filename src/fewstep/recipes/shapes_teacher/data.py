@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.utils.data import Dataset
 
+from fewstep.recipes.shapes_teacher.aids import plans
 from fewstep.worlds.shapes.prompts import (
     CONCEPT,
     Role,
@@ -49,6 +50,8 @@ class TeacherBatch:
 
     x0: torch.Tensor
     prompts: list[str]
+    plans: torch.Tensor
+    """(b, n, PLAN): what each image token shows."""
     references: torch.Tensor
     looks: list[Look]
     """The concepts, in the order of their references, which come first among the references."""
@@ -92,4 +95,4 @@ class TeacherBatches(Dataset[TeacherBatch]):
             z = self.vae.encode(images * 2 - 1).latent_dist.mode()
         x0 = (z - self.vae.config.shift_factor) * self.vae.config.scaling_factor
         seen = torch.from_numpy(render(references, cfg.world.side))
-        return TeacherBatch(x0, prompts, seen, looks)
+        return TeacherBatch(x0, prompts, plans(scenes, x0.shape[-1] // 2), seen, looks)

@@ -10,11 +10,10 @@ Running the same command again resumes from the last checkpoint.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,11 +30,11 @@ from fewstep.families.text import read
 from fewstep.families.zimage import PICTURE_ENCODER, ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow import path
+from fewstep.recipes.shapes_teacher.aids import Plan, Sight
 from fewstep.recipes.shapes_teacher.data import TeacherBatches, TeacherData, concept_scene
-from fewstep.recipes.shapes_teacher.parts import PICTURE_TOKENS, WIDTH, new_model
-from fewstep.shapes import Pixels
+from fewstep.recipes.shapes_teacher.parts import new_model
 from fewstep.worlds.shapes.render import render
-from fewstep.worlds.shapes.scene import Look, draw_concept
+from fewstep.worlds.shapes.scene import draw_concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,48 +43,21 @@ class FlowConfig:
     sight_steps: int = 1000
     sight_weight: float = 0.3
     """Of the description loss beside the flow loss in stage 3."""
-    steps: int = 11500
-    cooldown: int = 5500
+    plan_layer: int = 3
+    plan_weight: float = 0.5
+    """Of the plan loss beside the flow loss; it falls with the learning rates."""
+    steps: int = 17000
+    cooldown: int = 13000
     """The last steps, over which the learning rates fall linearly to zero."""
-    matrix_lr: float = 3e-3
+    matrix_lr: float = 1.8e-3
     vector_lr: float = 1e-3
-    reader_matrix_lr: float = 1.5e-3
+    reader_matrix_lr: float = 1.2e-3
     reader_vector_lr: float = 7e-4
-    ema: float = 0.9995
-    sigma_mean: float = 0.4
+    ema: float = 0.999
+    sigma_mean: float = 0.9
     sigma_std: float = 1.1
     save_every: int = 500
     seed: int = 0
-
-
-class Sight(nn.Module):
-    """What a picture's condition must tell, besides what the flow asks of it; for training only.
-
-    Each picture token gives back its own part of the picture, at half resolution; all tokens
-    together describe the concept by eight numbers: cosine and sine of the hue, logits of 3 to 6
-    points, inner, roundness.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.describe = nn.Linear(WIDTH, 8)
-        self.redraw = nn.Linear(WIDTH, 3 * 11 * 11)
-
-    def loss(self, cond: Cond, images: Pixels, looks: Sequence[Look]) -> Tensor:
-        """`looks` belong to the first rows of the batch; all rows are redrawn."""
-        guess = self.describe(cond[: len(looks)].pooled())
-        hue = torch.tensor([math.radians(look.hue) for look in looks])
-        points = torch.tensor([look.outline.points - 3 for look in looks])
-        bend = torch.tensor([(look.outline.inner, look.outline.roundness) for look in looks])
-        tokens = torch.stack([t[PICTURE_TOKENS] for t in cond.tokens])
-        small = F.interpolate(images, (33, 33), mode="area") * 2 - 1
-        parts = small.view(-1, 3, 3, 11, 3, 11).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return (
-            F.mse_loss(guess[:, :2], torch.stack([hue.cos(), hue.sin()], 1))
-            + 0.1 * F.cross_entropy(guess[:, 2:6], points)
-            + F.mse_loss(guess[:, 6:], bend)
-            + 3 * F.mse_loss(self.redraw(tokens), parts)
-        )
 
 
 def see(reader: PictureReader, sight: Sight, cfg: FlowConfig) -> None:
@@ -167,8 +139,8 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
         "text_encoder": pipeline.text_encoder,
         "visual": reader.model.visual,
     }
-    sight = Sight()
-    modules_saved = {**modules, "sight": sight}
+    sight, plan = Sight(), Plan()
+    modules_saved = {**modules, "sight": sight, "plan": plan}
     state_file, first = out / "state.pt", 0
     if not state_file.exists():
         see(reader, sight, cfg)
@@ -193,7 +165,7 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
         batches, batch_size=None, num_workers=1, prefetch_factor=16,
         sampler=range(first, cfg.steps), worker_init_fn=lambda _: torch.set_num_threads(1),
     )  # fmt: skip
-    start, mean, view = time.time(), 0.0, 0.0
+    start, means = time.time(), dict.fromkeys(("loss", "plan", "sight"), 0.0)
     for step, batch in enumerate(loader, first):
         for optim, rates in zip(optims, base, strict=True):
             for group, lr in zip(optim.param_groups, rates, strict=True):
@@ -209,21 +181,25 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
         )
         eps = torch.randn(batch.x0.shape, generator=draws)
         x = path.interpolate(batch.x0, eps, sigma)
-        loss = F.mse_loss(fused(x, sigma, cond), path.velocity(batch.x0, eps))
+        v, (tokens,) = fused.tapped(x, sigma, cond, (cfg.plan_layer,))
+        loss = F.mse_loss(v, path.velocity(batch.x0, eps))
+        planned = plan.loss(tokens, batch.plans)
         described = sight.loss(seen, batch.references, batch.looks)
         for optim in optims:
             optim.zero_grad()
-        (loss + cfg.sight_weight * described).backward()
+        aids = cfg.sight_weight * described + cfg.plan_weight * rate(step, cfg) * planned
+        (loss + aids).backward()
         nn.utils.clip_grad_norm_([p for m in modules.values() for p in m.parameters()], 1.0)
         for optim in optims:
             optim.step()
         torch._foreach_lerp_(ema, weights(modules), 1 - min(cfg.ema, (step + 1) / (step + 10)))
-        mean = loss.item() if step == first else 0.99 * mean + 0.01 * loss.item()
-        view = described.item() if step == first else 0.99 * view + 0.01 * described.item()
+        for name, value in zip(means, (loss, planned, described), strict=True):
+            old = value.item() if step == first else means[name]
+            means[name] = 0.99 * old + 0.01 * value.item()
         if step % 50 == 0:
             pace = (time.time() - start) / (step + 1 - first)
             row = {
-                "step": step, "loss": round(mean, 5), "sight": round(view, 4),
+                "step": step, **{name: round(mean, 5) for name, mean in means.items()},
                 "s_per_step": round(pace, 3), "eta_min": round(pace * (cfg.steps - step) / 60),
             }  # fmt: skip
             print(json.dumps(row), flush=True)

@@ -55,7 +55,8 @@ class Spec:
 
 WORDS = tuple(
     sorted(
-        {*HUES, *OUTLINES, *(f"{s}s" for s in OUTLINES), "crosses", *BACKGROUNDS, *SIZES}
+        {*HUES, *OUTLINES, *(f"{s}s" for s in OUTLINES if s != "cross"), "crosses"}
+        | {*BACKGROUNDS, *SIZES}
         | {CONCEPT, f"{CONCEPT}s"}
         | {*NUMBERS.values(), *" ".join(RELATIONS).split(), "and", "on", "with", "of", ","}
         | {"background", "picture"}
@@ -110,10 +111,20 @@ def understand(prompt: str) -> Spec:
     )  # fmt: skip
 
 
+MIRRORED = {"right of": "left of", "below": "above"}
+
+
 def meaning(spec: Spec) -> str:
-    """A canonical text: equal for every phrasing and order of the same request."""
-    ordered = spec.roles if spec.relation else tuple(sorted(spec.roles, key=noun))
-    return " | ".join([*map(noun, ordered), spec.background or "-", spec.relation or "-"])
+    """A canonical text: equal for every phrasing and order of the same request, and for a relation
+    said from its other end."""
+    if spec.relation is None:
+        ordered = tuple(sorted(spec.roles, key=noun))
+    elif spec.relation in MIRRORED:
+        ordered = spec.roles[::-1]
+    else:
+        ordered = spec.roles
+    relation = spec.relation and MIRRORED.get(spec.relation, spec.relation)
+    return " | ".join([*map(noun, ordered), spec.background or "-", relation or "-"])
 
 
 def held_out(spec: Spec) -> bool:
