@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from fewstep.data.precompute import text_hash
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
 from fewstep.evaluate.statistics import Estimate, Weights, prompt_weights
-from fewstep.evaluate.suite import Measures, measure
+from fewstep.evaluate.suite import Measures, measure, pairs
 from fewstep.families.base import Family
 from fewstep.report.plots import COLOURS
 from fewstep.rng import seed_of
@@ -173,15 +173,22 @@ def seen(
     return Seen(measures, float(found["saturated"][0]))
 
 
-def head(m: Measures, n: int) -> Measures:
-    """The measurement of the first n prompts alone."""
-    own = m.index < n
-    return replace(
-        m, prompts=m.prompts[:n], index=m.index[own], features=m.features[own],
-        adherence={name: right[own] for name, right in m.adherence.items()},
-        layout_distance=m.layout_distance[:n], sharpness=m.sharpness[own],
-        high_frequency=m.high_frequency[own],
-    )  # fmt: skip
+def true_pictures(
+    folder: Path, world: World, prompts: Sequence[str], seeds: Sequence[int],
+    through: Family | None = None,
+) -> Measures:  # fmt: skip
+    """The kept measurement of true pictures, as they are or through a family's autoencoder."""
+
+    def images() -> Pixels:
+        pictures = world.truth(*pairs(prompts, seeds))
+        if through is None:
+            return pictures
+        return torch.cat([through.decode(through.encode_image(b)) for b in pictures.split(32)])
+
+    key: dict[str, Any] = {"true": "truth", "seeds": list(seeds), "prompts": list(prompts)}
+    if through is not None:
+        key |= {"true": "decoded", "fingerprint": through.fingerprint()}
+    return seen(folder, key, images, prompts, seeds, world).measures
 
 
 def weights_of(n_prompts: int) -> Weights:

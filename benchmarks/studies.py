@@ -28,17 +28,19 @@ import sys
 from collections.abc import Sequence
 
 import yaml
-from benchmarks import common, wrong_convention
+from benchmarks import common
 from benchmarks.study_judge import Judge, References, Result, training_minutes, write_result
 from benchmarks.study_plan import STUDIES, Job, changed, plan, share_of
 from benchmarks.study_table import write_study
+from benchmarks.wrong_convention import build_wrong
 from rich.console import Console
 
 from fewstep.cli import commands
 from fewstep.errors import UserError
+from fewstep.experiment.builder import build
 from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
-from fewstep.runs import read_metrics
+from fewstep.runs import RunError, read_metrics
 from fewstep.train.loop import NotFiniteError
 
 RECIPE = "ladd_shapes"
@@ -46,8 +48,8 @@ RECIPE = "ladd_shapes"
 
 def train(job: Job, judge: Judge, command: str, console: Console) -> int:
     out = job.directory(judge.runs)
-    how = wrong_convention.train if job.variant.wrong else commands.train
-    return how(job.experiment, out, command, console)
+    make = build_wrong if job.variant.wrong else build
+    return commands.train(job.experiment, out, command, console, make)
 
 
 def run(args: argparse.Namespace, command: str, console: Console) -> int:
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case _:
                 study = plan(args.study, base_of(args), args.steps, args.training_seeds)
                 return write_study(study, Judge(args, study.base), command, console)
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

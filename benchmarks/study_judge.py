@@ -79,7 +79,7 @@ class Judge:
     def spec(self, name: str, family: ZImage, steps: int, w: float) -> GenerationSpec:
         return GenerationSpec(
             model=name, fingerprint=family.fingerprint(), prompts=self.prompts, seeds=self.seeds,
-            sigmas=family.sigmas(steps), guidance=w,
+            sigmas=family.sigmas(steps), sampler=family.sampler, guidance=w,
             height=self.base.data.samples.height, width=self.base.data.samples.width,
         )  # fmt: skip
 
@@ -92,18 +92,14 @@ class Judge:
     def references(self) -> References:
         """Teacher and truth; whichever process comes first measures them."""
         samples, few = self.base.data.samples, self.base.sampling.steps
+        steps, w = self.base.eval.full(samples.steps, samples.guidance)
         folder = self.where.measured
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
-            full = self.see("teacher, full", self.teacher, samples.steps, samples.guidance)
+            full = self.see("teacher, full", self.teacher, steps, w)
             start = self.see("teacher, few", self.teacher, few)
-            key = {"true": "truth", "seeds": list(self.seeds), "prompts": list(self.prompts)}
-            asked = [p for p in self.prompts for _ in self.seeds]
-            truth = common.seen(
-                folder, key, lambda: self.world.truth(asked, self.seeds * len(self.prompts)),
-                self.prompts, self.seeds, self.world,
-            )  # fmt: skip
-        return References(truth.measures, full.measures, start.measures)
+            truth = common.true_pictures(folder, self.world, self.prompts, self.seeds)
+        return References(truth, full.measures, start.measures)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -133,7 +129,8 @@ class Judge:
                 if found is None:
                     raise UserError(f"{directory} has no checkpoint to take the raw student from")
                 weights = load_file(found / "module.student.safetensors")
-                family = self.load(self.base.model)
+                # the exported directory, for its sampler
+                family = self.load(str(directory / "model"))
                 family.backbone.load_state_dict(
                     {key.removeprefix(PREFIX): w for key, w in weights.items()}
                 )

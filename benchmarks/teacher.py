@@ -1,17 +1,20 @@
 """The teacher over steps and guidance: adherence, KID, layout diversity, sharpness.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.teacher [--part 0/2]
+    OMP_NUM_THREADS=1 python -m benchmarks.teacher --engine fused [--part 0/2]
 
-Every cell of steps x w draws the same test prompts and seeds. The best w at full steps is chosen by
-adherence; what is then claimed of it comes from other test prompts, so that the choice cannot
-flatter it. Two rows bound the table: true pictures of other seeds, and these passed through the
-autoencoder, whose losses no sampler can undo.
+Every cell of steps x w draws the same validation prompts and seeds, and chooses: the best w at full
+steps is the one with the highest adherence. What is claimed of it, and of 4 steps without guidance,
+comes from more pictures of test prompts, so that the choice cannot flatter it; layout diversity
+comes from fewer prompts with more seeds. Two rows bound the claims: true pictures of other seeds,
+and these passed through the autoencoder, whose losses no sampler can undo.
 
 Writes results/tables/teacher.json, docs/teacher.md, docs/figures/teacher_steps.png and the records
-spine.teacher_adherence, spine.teacher_layout_diversity, spine.teacher_4step_adherence_drop. Each
-cell is kept in runs/studies/measured: the same command goes on where it was stopped. With --part
-i/n it only draws every n-th cell; then run it without. About 1,000 model calls a picture for the
-whole table: an hour and a half on one CPU thread (6 ms a call), an hour with --engine fused.
+spine.teacher_adherence, spine.teacher_layout_diversity, spine.teacher_4step_adherence_drop. What
+was drawn is kept in runs/studies/measured: the same command goes on where it was stopped. With
+--part i/n it only draws every n-th cell of the table; then run it without.
+
+With --engine fused a picture takes 14 ms of one CPU thread and 3.3 ms a call: 7 minutes for the
+table (425 calls for each of 256 pictures), 5 to 11 for the claims (20 or 50 steps), 2 for truth.
 """
 
 from __future__ import annotations
@@ -22,14 +25,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from benchmarks import common
-from benchmarks.common import Roots, claim, drawn, head, percent, shown, weights_of
+from benchmarks.common import Roots, claim, drawn, percent, shown, true_pictures, weights_of
 
 from fewstep import claims
 from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.statistics import Estimate
-from fewstep.evaluate.suite import Measures, compare, evaluate
+from fewstep.evaluate.suite import FRESH, Measures, compare, evaluate
 from fewstep.experiment.builder import load_family
 from fewstep.families.zimage import ZImage
 from fewstep.worlds.shapes.judge import PARTS
@@ -38,8 +40,6 @@ from fewstep.worlds.shapes.world import Shapes
 FULL = (20, 50)
 """Step counts that count as full."""
 FEW = 4
-OTHER_SEEDS = 1_000_000
-"""Added to the seeds of true pictures that are compared with the truth."""
 
 Metrics = Mapping[str, Estimate]
 
@@ -59,54 +59,65 @@ class Cell:
 
 
 class Table:
-    """Draws cells on one set of prompts."""
+    """Draws cells on one set of prompts and seeds."""
 
     def __init__(
-        self, family: ZImage, world: Shapes, prompts: Sequence[str], args: argparse.Namespace
-    ) -> None:
-        self.family, self.world, self.prompts, self.args = family, world, tuple(prompts), args
-        self.seeds = tuple(range(args.seeds))
-        self.fingerprint = family.fingerprint()
+        self, family: ZImage, world: Shapes, prompts: Sequence[str], seeds: int,
+        args: argparse.Namespace,
+    ) -> None:  # fmt: skip
+        self.family, self.world, self.args = family, world, args
+        self.prompts, self.seeds = tuple(prompts), tuple(range(seeds))
         self.folder = common.roots(args).measured
 
-    def spec(self, cell: Cell, n: int | None = None) -> GenerationSpec:
+    def spec(self, cell: Cell) -> GenerationSpec:
         return GenerationSpec(
-            model=cell.name, fingerprint=self.fingerprint, prompts=self.prompts[:n],
-            seeds=self.seeds, sigmas=self.family.sigmas(cell.steps), guidance=cell.w,
+            model=cell.name, fingerprint=self.family.fingerprint(), prompts=self.prompts,
+            seeds=self.seeds, sigmas=self.family.sigmas(cell.steps),
+            sampler=self.family.sampler, guidance=cell.w,
         )  # fmt: skip
 
-    def size(self, cell: Cell) -> int | None:
-        """How many prompts a cell gets: fewer where it is expensive and that was asked for."""
-        return self.args.reduced_prompts if cell.calls > self.args.reduced_calls else None
-
     def draw(self, cell: Cell) -> Measures:
-        a = self.args
-        spec = self.spec(cell, self.size(cell))
         return drawn(
-            self.folder, self.family, spec, self.world, engine=a.engine, batch=a.batch
-        ).measures
+            self.folder, self.family, self.spec(cell), self.world,
+            engine=self.args.engine, batch=self.args.batch,
+        ).measures  # fmt: skip
 
-    def true(self, what: str, offset: int = 0) -> Measures:
-        """True pictures; "decoded" ones went through the autoencoder."""
+    def truth(self, offset: int = 0, through: ZImage | None = None) -> Measures:
         seeds = [seed + offset for seed in self.seeds]
-
-        def images():
-            asked = [p for p in self.prompts for _ in seeds]
-            pictures = self.world.truth(asked, seeds * len(self.prompts))
-            if what == "decoded":
-                batches = pictures.split(self.args.batch)
-                encode, decode = self.family.encode_image, self.family.decode
-                pictures = torch.cat([decode(encode(b)) for b in batches])
-            return pictures
-
-        key = {"true": what, "seeds": seeds, "prompts": list(self.prompts)}
-        if what == "decoded":
-            key["fingerprint"] = self.fingerprint
-        return common.seen(self.folder, key, images, self.prompts, self.seeds, self.world).measures
+        return true_pictures(self.folder, self.world, self.prompts, seeds, through)
 
     def metrics(self, m: Measures) -> Metrics:
-        n = len(m.prompts)
-        return evaluate(m, head(self.true("truth"), n), weights_of(n))
+        return evaluate(m, self.truth(), weights_of(len(self.prompts)))
+
+    def bounds(self) -> dict[str, Metrics]:
+        """What the metrics give for true pictures, and for what the autoencoder leaves of them."""
+        return {
+            "truth, other seeds": self.metrics(self.truth(FRESH)),
+            "truth through the autoencoder": self.metrics(self.truth(FRESH, self.family)),
+        }
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What the claims stand on: rows of many prompts, with the layouts of many seeds."""
+
+    full: Cell
+    rows: Mapping[str, Metrics]
+    """By name: the cell at full steps, the one at few, and the bounds."""
+    drop: Estimate
+    """Adherence at full steps minus that at few, paired."""
+
+    @staticmethod
+    def measure(full: Cell, many: Table, layouts: Table) -> Claimed:
+        few = Cell(FEW, 1)
+        rows = {
+            cell.name: dict(many.metrics(many.draw(cell)))
+            | {"layout_diversity": layouts.metrics(layouts.draw(cell))["layout_diversity"]}
+            for cell in (full, few)
+        }
+        weights = weights_of(len(many.prompts))
+        minus = compare(many.draw(full), many.draw(few), many.truth(), weights)
+        return Claimed(full, rows | many.bounds(), minus["adherence"])
 
 
 def best(found: Mapping[Cell, Metrics], steps: int) -> Cell:
@@ -119,20 +130,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(description="The teacher over steps and guidance.")
     common.add_common(parser)
+    parser.set_defaults(prompts=128, seeds=2)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, FEW, 8, 20, 50])
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1, 2, 3, 4, 5, 7])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1, 2, 4])
     parser.add_argument("--full", type=int, nargs="+", default=FULL, help="full step counts")
-    parser.add_argument("--reduced-prompts", type=int, help="prompts of the expensive cells")
-    parser.add_argument("--reduced-calls", type=int, default=40, help="calls above which they are")
+    parser.add_argument("--claim-prompts", type=int, default=512, help="test prompts of the claims")
+    parser.add_argument("--claim-seeds", type=int, default=2)
+    parser.add_argument("--layout-prompts", type=int, default=96, help="of the layout diversity")
+    parser.add_argument("--layout-seeds", type=int, default=8)
     parser.add_argument("--part", type=common.part, help="i/n: draw every n-th cell, write nothing")
     args = parser.parse_args(words)
-    if FEW not in args.steps or not set(args.full) & set(args.steps) or 1 not in args.guidance:
-        parser.error(f"--steps must hold {FEW} and one of {args.full}, --guidance must hold 1")
+    if not set(args.full) & set(args.steps):
+        parser.error(f"--steps must hold one of {args.full}")
     where = common.roots(args)
     world = Shapes()
     family = load_family(args.model, common.few_threads(args.threads), engine=args.engine)
-    everything = list(dict.fromkeys(world.prompts("test", 2 * args.prompts)))
-    table = Table(family, world, everything[: args.prompts], args)
+
+    def on(split: str, prompts: int, seeds: int) -> Table:
+        told = dict.fromkeys(world.prompts(split, prompts))
+        return Table(family, world, list(told), seeds, args)
+
+    table = on("val", args.prompts, args.seeds)
     cells = sorted((Cell(s, w) for s in args.steps for w in args.guidance), key=lambda c: c.calls)
     if args.part:
         index, count = args.part
@@ -140,42 +158,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             table.draw(cell)
         return 0
     found = {cell: table.metrics(table.draw(cell)) for cell in cells}
-    bounds = {
-        "truth, other seeds": table.metrics(table.true("truth", OTHER_SEEDS)),
-        "truth through the autoencoder": table.metrics(table.true("decoded", OTHER_SEEDS)),
-    }
     chosen = [best(found, steps) for steps in args.full if steps in args.steps]
-    full = max(chosen, key=lambda c: found[c]["adherence"].value)
-    few = Cell(FEW, 1)
-    fresh = Table(family, world, everything[args.prompts :], args)
-    ours, theirs = fresh.draw(full), fresh.draw(few)
-    n = len(ours.prompts)
-    confirmed = {full: fresh.metrics(ours), few: fresh.metrics(theirs)}
-    truth = head(fresh.true("truth"), n)
-    drop = compare(ours, head(theirs, n), truth, weights_of(n))["adherence"]
-
+    claimed = Claimed.measure(
+        max(chosen, key=lambda c: found[c]["adherence"].value),
+        on("test", args.claim_prompts, args.claim_seeds),
+        on("test", args.layout_prompts, args.layout_seeds),
+    )
     command = f"python -m benchmarks.teacher {shlex.join(words)}".strip()
     made = common.facts(command, args.threads)
     record = {
-        "schema": 1, **made, "split": "test",
-        "rows": [
-            {"name": c.name, "steps": c.steps, "guidance": c.w, "calls": c.calls,
-             "spec": table.spec(c, table.size(c)).to_json(), "metrics": as_json(m)}
+        "schema": 2, **made, "engine": args.engine,
+        "table": [
+            {"name": c.name, "steps": c.steps, "guidance": c.w, "calls": c.calls, "split": "val",
+             "spec": table.spec(c).to_json(), "metrics": as_json(m)}
             for c, m in found.items()
-        ] + [{"name": name, "metrics": as_json(m)} for name, m in bounds.items()],
-        "best": {c.steps: c.w for c in chosen},
-        "other_prompts": [
-            {"name": c.name, "spec": fresh.spec(c, fresh.size(c)).to_json(), "metrics": as_json(m)}
-            for c, m in confirmed.items()
         ],
-        "adherence_drop": drop.to_json(),
+        "best": {c.steps: c.w for c in chosen},
+        "claimed": [
+            {"name": name, "split": "test", "metrics": as_json(m)}
+            for name, m in claimed.rows.items()
+        ],
+        "adherence_drop": claimed.drop.to_json(),
     }  # fmt: skip
     common.write_json(where.results / "tables" / "teacher.json", record)
-    plot(found, bounds, where)
-    common.write_text(where.docs / "teacher.md", command, page(found, bounds, chosen, confirmed))
-    claims.write(records(full, few, confirmed, drop, made), "spine", where.results)
-    print(f"wrote {where.docs / 'teacher.md'}; best at full steps: {full.name}, "
-          f"adherence on other prompts {percent(confirmed[full]['adherence'])}")  # fmt: skip
+    plot(found, claimed, where)
+    common.write_text(where.docs / "teacher.md", command, page(found, chosen, claimed))
+    claims.write(records(claimed, made), "spine", where.results)
+    adherence = claimed.rows[claimed.full.name]["adherence"]
+    print(f"wrote {where.docs / 'teacher.md'}; best at full steps: {claimed.full.name}, "
+          f"adherence on test prompts {percent(adherence)}")  # fmt: skip
     return 0
 
 
@@ -183,61 +194,65 @@ def as_json(metrics: Metrics) -> dict[str, object]:
     return {key: value.to_json() for key, value in metrics.items()}
 
 
-def records(
-    full: Cell, few: Cell, confirmed: Mapping[Cell, Metrics], drop: Estimate, made: Mapping
-) -> list[claims.Claim]:
-    a, b = confirmed[full], confirmed[few]
-    n = a["adherence"].n_prompts
-    note = f"n = prompts, {a['adherence'].n_seeds} pictures each; w chosen on other test prompts"
-    kid = f"KID {a['kid'].value:.3g} at {full.name}, {b['kid'].value:.3g} at {few.name}"
+def records(claimed: Claimed, made: Mapping) -> list[claims.Claim]:
+    full = claimed.full.name
+    a, b = claimed.rows[full], claimed.rows[Cell(FEW, 1).name]
+    kid = f"KID {a['kid'].value:.3g} at {full}, {b['kid'].value:.3g} at {Cell(FEW, 1).name}"
+
+    def note(e: Estimate) -> str:
+        return (
+            f"n = test prompts, {e.n_seeds} pictures each; steps and w chosen on validation prompts"
+        )
+
+    def stated(name: str, text: str, e: Estimate, goal: str, more: str = "") -> claims.Claim:
+        return claim(name, text, e, made=made, n=e.n_prompts, goal=goal, note=note(e) + more)
+
     return [
-        claim("teacher_adherence", f"share of pictures fully right, teacher, {full.name}",
-              a["adherence"], made=made, n=n, goal=">= 0.95", note=note),
-        claim("teacher_layout_diversity",
-              f"layout diversity relative to the truth, teacher, {full.name}",
-              a["layout_diversity"], made=made, n=n, goal="0.9 to 1.1", note=note),
-        claim("teacher_4step_adherence_drop",
-              f"adherence of the teacher, {full.name}, minus {few.name} (no guidance), paired",
-              drop, made=made, n=drop.n_prompts, goal=">= 0.15", note=f"{note}; {kid}"),
+        stated("teacher_adherence", f"share of pictures fully right, teacher, {full}",
+               a["adherence"], ">= 0.95"),
+        stated("teacher_layout_diversity",
+               f"layout diversity relative to the truth, teacher, {full}",
+               a["layout_diversity"], "0.9 to 1.1"),
+        stated("teacher_4step_adherence_drop",
+               f"adherence of the teacher, {full}, minus {FEW} steps (no guidance), paired",
+               claimed.drop, ">= 0.15", f"; {kid}"),
     ]  # fmt: skip
 
 
-def page(
-    found: Mapping[Cell, Metrics], bounds: Mapping[str, Metrics], chosen: Sequence[Cell],
-    confirmed: Mapping[Cell, Metrics],
-) -> str:  # fmt: skip
-    def row(name: str, calls: str, m: Metrics) -> list[str]:
+def page(found: Mapping[Cell, Metrics], chosen: Sequence[Cell], claimed: Claimed) -> str:
+    def row(name: str, m: Metrics) -> list[str]:
         a = m["adherence"]
-        return [name, calls, percent(a), shown(m["kid"]), shown(m["layout_diversity"]),
+        return [name, percent(a), shown(m["kid"]), shown(m["layout_diversity"]),
                 shown(m["sharpness"]), f"{a.n_prompts} x {a.n_seeds}"]  # fmt: skip
 
-    columns = ["", "calls", "adherence", "KID", "layout diversity", "sharpness", "prompts x seeds"]
+    columns = ["", "adherence", "KID", "layout diversity", "sharpness", "prompts x seeds"]
     cells = sorted(found, key=lambda c: (c.steps, c.w))
-    rows = [row(f"{'**' * (c in chosen)}{c.name}{'**' * (c in chosen)}", str(c.calls), found[c])
-            for c in cells]  # fmt: skip
-    rows += [row(name, "", m) for name, m in bounds.items()]
-    again = [row(c.name, str(c.calls), m) for c, m in confirmed.items()]
+    bold = {c: f"**{c.name}**" if c in chosen else c.name for c in cells}
+    rows = [[bold[c], str(c.calls), *row("", found[c])[1:]] for c in cells]
+    own = [row(name, m) for name, m in claimed.rows.items()]
     parts = [
         [name, *(percent(m[f"adherence_{part}"]) for part in PARTS)]
-        for name, m in {**{c.name: m for c, m in confirmed.items()}, **bounds}.items()
+        for name, m in claimed.rows.items()
     ]
+    layouts = claimed.rows[claimed.full.name]["layout_diversity"]
     return (
         "# The teacher over steps and guidance\n\n"
         "Adherence: share of pictures in which everything asked is right. KID: distance to true "
         "pictures. Layout diversity and sharpness are relative to the truth. Brackets hold 95 % "
         "intervals (bootstrap over prompts). w = 1 is no guidance, and a step with guidance is two "
-        "calls.\n\n![Adherence and KID over steps](figures/teacher_steps.png)\n\n"
-        + common.markdown(columns, rows)
-        + "\nBold: the w with the highest adherence at full steps. On other test prompts, so that "
-        "the choice cannot flatter it:\n\n"
-        + common.markdown(columns, again)
+        "calls.\n\n## What is claimed\n\nTest prompts, which chose nothing. The teacher's layout "
+        f"diversity comes from {layouts.n_prompts} prompts x {layouts.n_seeds} seeds.\n\n"
+        + common.markdown(columns, own)
         + "\nWhat is right in the pictures:\n\n"
         + common.markdown(["", *PARTS], parts)
+        + "\n## What chose it\n\nValidation prompts. Bold: the w with the highest adherence at "
+        "full steps.\n\n![Adherence and KID over steps](figures/teacher_steps.png)\n\n"
+        + common.markdown(["", "calls", *columns[1:]], rows)
     )
 
 
-def plot(found: Mapping[Cell, Metrics], bounds: Mapping[str, Metrics], where: Roots) -> None:
-    floor = bounds["truth through the autoencoder"]
+def plot(found: Mapping[Cell, Metrics], claimed: Claimed, where: Roots) -> None:
+    floor = claimed.rows["truth through the autoencoder"]
     panels = (("adherence", "adherence"), ("kid", "KID"))
     with common.figure(where.docs / "figures" / "teacher_steps.png", 2) as axes:
         for ax, (key, label) in zip(axes, panels, strict=True):

@@ -3,7 +3,8 @@
 A Z-Image transformer wants the time 1 - sigma and returns x0 - eps, which is -v. That code hands it
 sigma itself as time and takes what comes back for v, in the student and in the teacher's features;
 then it samples its student in the right convention. Training here does the same and nothing else
-differs: `build` makes the experiment, and this module puts its backbones behind `WrongConvention`.
+differs: `fewstep train` runs on `build_wrong`, which puts the backbones that `build` made behind
+`WrongConvention`.
 The teacher samples were drawn before that, and the exported student is an ordinary model directory.
 """
 
@@ -14,19 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from torch import nn
 
-from fewstep.cli.commands import INTERRUPTED, check_same, open_run, telling
 from fewstep.data.precompute import Told, quiet
 from fewstep.experiment.builder import Built, Preview, build, make_method, make_optims
 from fewstep.experiment.config import Experiment
-from fewstep.experiment.export import export
 from fewstep.families.base import Backbone, Cond
 from fewstep.methods.base import Method, Phase
 from fewstep.shapes import Latent, Sigma, Tokens
 from fewstep.train.loop import every
-from fewstep.train.loop import train as run_loop
 
 PREFIX = "right."
 """What `WrongConvention` puts before the names of the weights."""
@@ -78,21 +75,3 @@ def build_wrong(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Bu
         built, method=method, optims=make_optims(experiment, wrong),
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
     )  # fmt: skip
-
-
-def train(experiment: Experiment, out: Path, command: str, console: Console) -> int:
-    """What `fewstep train` does, on `build_wrong`."""
-    if (out / "config.yaml").is_file():
-        check_same(out, experiment)
-    with telling("teacher samples", console) as told:
-        built = build_wrong(experiment, out, told)
-    with open_run(out, experiment, command) as run:
-        outcome = run_loop(
-            built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
-            seed=experiment.seed, device=built.device, console=console,
-        )  # fmt: skip
-        if not outcome.finished:
-            return INTERRUPTED
-        if not (out / "model").is_dir():
-            export(built, out / "model", experiment.dtype)
-    return 0

@@ -26,9 +26,7 @@ from fewstep.errors import UserError
 Value = float | int | str | bool | Sequence[float]
 """A logged scalar, or a short vector (for example one value for each head)."""
 
-LIBRARIES = (
-    "fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pyarrow",
-)  # fmt: skip
+LIBRARIES = ("fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
 
 
 class RunError(UserError, OSError):

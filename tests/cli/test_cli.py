@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.said import error
 from tests.tiny import tiny_zimage
 
 from fewstep.cli import main
@@ -22,35 +23,6 @@ from fewstep.experiment.codec import from_yaml, to_yaml
 from fewstep.families.zimage import ZImage
 from fewstep.recipes import RECIPES
 from fewstep.runs import read_metrics
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    family = tiny_zimage()
-    family.save(directory, family.backbone)
-    return directory
-
-
-@pytest.fixture
-def options(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Everything small; the cache is shared, so samples are drawn once."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    values = {
-        "model": model, "data.cache": cache, "data.samples.prompts": 6, "data.samples.steps": 2,
-        "data.samples.picture-share": 0.0, "data.batch-size": 4, "loop.steps": 2,
-        "loop.log-every": 1, "loop.checkpoint-every": 1, "sampling.every": 1,
-        "sampling.prompts": 2, "eval.prompts": 8, "eval.seeds": 2, "method.student-every": 1,
-        "method.warmup-steps": 0, "method.heads.hidden": 16, "method.heads.embed": 8,
-    }  # fmt: skip
-    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
-
-
-def error(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was said on stderr: one line."""
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1, said
-    return said
 
 
 @pytest.mark.slow
@@ -89,7 +61,7 @@ def test_train_sample_eval_report(
 
     assert main(["eval", str(out)]) == 0
     roles = [row["role"] for row in json.loads((out / "evaluation.json").read_text())["rows"]]
-    assert roles == ["teacher_full", "teacher_few", "student"]
+    assert roles == ["truth", "teacher_full", "teacher_few", "student"]
     assert main(["report", str(out)]) == 0
     page = (out / "report.html").read_text()
     assert "student, 4 steps" in page and "http" not in page.split("<body")[0]
@@ -162,10 +134,28 @@ def test_trap37_every_verb_answers_and_help_lists_it(
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
     assert all(f"fewstep {verb}" in said for verb in VERBS)
-    with pytest.raises(SystemExit) as caught:
-        main(["train", "ladd_shapes", "--help"])
-    assert caught.value.code == 0
-    assert "--optim.student.lr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        (["recipes"], ["usage: fewstep recipes"]),
+        (["train"], ["--config", "--out", "--dry-run", "ladd_zimage", "--optim.student.lr"]),
+        (["train", "ladd_zimage"], ["--out", "--data.samples.height", "(default: 1024)"]),
+        (["demo"], ["usage: fewstep demo", "--dry-run", "data.samples options", "(default: 512)"]),
+        (["sample"], ["--model", "--height", "--dtype", "--out"]),
+        (["eval"], ["RUN", "--eval.prompts", "--eval.full-steps"]),
+        (["report"], ["RUN"]),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_trap37_help_of_every_verb(
+    words: list[str], listed: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, flag]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert [fact for fact in listed if fact not in said.out] == []
 
 
 @pytest.mark.parametrize(
@@ -189,7 +179,7 @@ def test_trap37_every_verb_answers_and_help_lists_it(
             ["train", "ladd_shapes", "--method.loss", "hing"],
             "argument '--method.loss'. Expected one of",
         ),
-        (["train", "ladd_zimage", "--dry-run"], "prompts file prompts.txt does not exist"),
+        (["train", "ladd_zimage", "--dry-run"], "the prompts file prompts.txt cannot be read"),
         (["eval"], "eval takes one run directory"),
         (["report", "/absent"], "/absent holds no run"),
         (["sample", "--model", "x", "--prompts", "a", "--step", "3"], "unknown option '--step'"),

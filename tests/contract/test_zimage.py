@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,7 @@ from diffusers import DiffusionPipeline
 from tests.tiny import tiny_pictures, tiny_zimage
 from torch import Tensor, nn
 
-from fewstep.errors import UserError
-from fewstep.families.pictures import fit, patches
 from fewstep.families.zimage import ZImage
-from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow import sample
 from fewstep.flow.guidance import guided
 from fewstep.nets.share import share
@@ -58,6 +54,7 @@ def test_guidance_w_is_the_pipelines_g_plus_one(family: ZImage) -> None:
     with torch.no_grad():
         ours = sample.euler(model, x, family.sigmas(4))
     torch.testing.assert_close(ours, by_pipeline(family, x, 4, 3.0), atol=1e-4, rtol=1e-4)
+    assert family.pipeline_guidance(4.0) == 3.0
 
 
 def test_neglecting_the_convention_is_far_off(family: ZImage) -> None:
@@ -160,56 +157,6 @@ def test_feature_gradients_reach_x_and_no_frozen_parameter(family: ZImage) -> No
     assert all(p.grad is None and not p.requires_grad for p in transformer.parameters())
 
 
-def test_text_alone_reads_the_same_through_the_picture_reader(family: ZImage) -> None:
-    """The language weights of the picture reader are the text encoder's own, not copies."""
-    reader = tiny_pictures(family)
-    ids = family.pipeline.tokenizer(["a red circle"], return_tensors="pt").input_ids
-    with torch.no_grad():
-        a = family.pipeline.text_encoder(input_ids=ids, output_hidden_states=True)
-        b = reader.model(
-            input_ids=ids, attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=torch.zeros_like(ids, dtype=torch.int32), output_hidden_states=True,
-        )  # fmt: skip
-    torch.testing.assert_close(a.hidden_states[-2], b.hidden_states[-2], rtol=0, atol=1e-6)
-    theirs = {p.data_ptr() for p in family.pipeline.text_encoder.parameters()}
-    assert {p.data_ptr() for p in reader.model.language_model.parameters()} <= theirs
-
-
-def test_a_picture_in_context_is_read(family: ZImage) -> None:
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    seen = family.encode_text(PROMPTS, images)
-    other = family.encode_text(PROMPTS, images.flip(0))
-    alone = family.encode_text(PROMPTS[1:], images[1:])
-    assert all(len(t) <= 32 for t in seen.tokens)
-    assert (seen.tokens[0] - other.tokens[0]).abs().max() > 1e-3
-    torch.testing.assert_close(seen.tokens[1], alone.tokens[0], atol=1e-5, rtol=1e-5)
-
-
-def test_patches_are_those_of_the_real_processor() -> None:
-    from transformers import Qwen2VLImageProcessor
-
-    images = torch.randint(0, 256, (1, 3, 88, 66)).float()
-    processor = Qwen2VLImageProcessor(
-        patch_size=11, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3,
-        image_std=[0.5] * 3, size={"shortest_edge": 66 * 66, "longest_edge": 132 * 132},
-    )  # fmt: skip
-    theirs = processor(images=[images[0].byte()], return_tensors="pt")
-    ours, grid = patches(images / 255, 11, 2, 2)
-    torch.testing.assert_close(ours, theirs["pixel_values"], atol=1e-5, rtol=0)
-    assert grid.tolist() == theirs["image_grid_thw"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("size", "limits", "expected"),
-    [((64, 64), (66 * 66, 66 * 66), (66, 66)), ((1000, 500), (0, 220 * 220), (308, 154)),
-     ((20, 40), (88 * 88, 10**6), (66, 132))],
-)  # fmt: skip
-def test_fit_keeps_the_aspect_within_the_limits(
-    size: tuple[int, int], limits: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    assert fit(*size, 22, *limits) == expected
-
-
 def test_latents_go_round_in_the_models_normalisation(family: ZImage) -> None:
     """Trap 15: decode is the pipeline's, encode its inverse in scale and shift."""
     x0 = noise(2) * 0.5
@@ -225,7 +172,6 @@ def test_latents_go_round_in_the_models_normalisation(family: ZImage) -> None:
 def test_save_and_load_give_the_same_model(family: ZImage, tmp_path: Path) -> None:
     """Trap 30: through our loader and through plain diffusers, outputs included."""
     family.save(tmp_path / "m", family.backbone)
-    tiny_pictures(family).save(tmp_path / "m" / "picture_encoder")
     again = ZImage.load(tmp_path / "m")
     assert again.fingerprint() == family.fingerprint()
     again.save(tmp_path / "n", again.backbone)
@@ -267,53 +213,3 @@ def test_a_fresh_adapter_changes_nothing_and_leaves_the_base_alone(family: ZImag
     names = {n for n, _ in family.backbone.named_parameters()}
     assert not any("lora" in n for n in names)
     assert any("lora" in n for n, _ in backbone.named_parameters())
-
-
-def missing(path: Path) -> str:
-    return str(path / "nowhere")
-
-
-def empty(path: Path) -> str:
-    return str(path)
-
-
-def broken(path: Path) -> str:
-    (path / "model_index.json").write_text('{"_class_name": "ZImagePipeline"}')
-    return str(path)
-
-
-@pytest.mark.parametrize("place", [missing, empty, broken])
-def test_a_directory_that_is_no_model_is_refused(
-    place: Callable[[Path], str], tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=r"model"):
-        ZImage.load(place(tmp_path))
-
-
-def test_the_fused_backbone_is_the_real_one(family: ZImage) -> None:
-    """Velocity, features and their gradients; with text alone and with a picture in context."""
-    fused = FusedZImage(family.pipeline.transformer, torch.float32, compiled=False)
-    sigma = torch.tensor([0.9, 0.3])
-    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-    for cond in (family.encode_text(PROMPTS), family.encode_text(PROMPTS, pictures)):
-        results: list[list[Tensor]] = []
-        for backbone in (fused, family.backbone):
-            x = noise(2).requires_grad_()
-            v = backbone(x, sigma, cond)
-            feats = backbone.features(x, sigma, cond, [4, 1])
-            (grad,) = torch.autograd.grad(v.square().mean() + feats[0].square().mean(), x)
-            results.append([v, *feats, grad])
-        assert fused.fits(noise(2), cond)
-        for a, b in zip(*results, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-
-
-def test_the_fused_backbone_leaves_two_padded_lengths_to_the_real_one(family: ZImage) -> None:
-    fused = FusedZImage(family.pipeline.transformer, torch.float32, compiled=False)
-    cond = family.encode_text([PROMPTS[0], " and ".join(["a red circle"] * 10)])
-    x, sigma = noise(2), torch.tensor([0.9, 0.3])
-    assert not fused.fits(x, cond)
-    with torch.no_grad():
-        torch.testing.assert_close(fused(x, sigma, cond), family.backbone(x, sigma, cond))
-        odd = noise(2, side=12)  # 36 image tokens: the real model pads them
-        assert not fused.fits(odd, cond[:1])

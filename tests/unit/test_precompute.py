@@ -125,6 +125,12 @@ def test_every_fact_is_in_the_key(tmp_path: Path) -> None:
         ]
     }
     assert len(directories) == 8
+    for other in (
+        precompute(CFG, ToyFamily(), PROMPTS, tmp_path, facts={"engine": "fused"}),
+        precompute(replace(CFG, picture_share=0.5), ToyFamily(), PROMPTS, tmp_path,
+                   shown=lambda p, s: (shown(p, s)[0], shown(p, s)[1] / 2)),
+    ):  # fmt: skip
+        assert other.directory not in directories
     same = precompute(replace(CFG, batch=1), ToyFamily(), PROMPTS, tmp_path)
     assert same.directory in directories
 
@@ -139,6 +145,14 @@ def test_trap35_another_key_is_refused_field_by_field(tmp_path: Path) -> None:
     assert "guidance: 2.5 there, 4.0 here; model: 'toy 0' there, 'toy 1' here" in message
     assert "seed" not in message
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/deeper", "/proc/nothing"])
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    for where in ({"root": tmp_path / place}, {"root": tmp_path, "directory": tmp_path / place}):
+        with pytest.raises(UserError, match=r"cannot be kept in .*; set data\.cache"):
+            precompute(CFG, ToyFamily(), PROMPTS, **where)
 
 
 def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -205,7 +219,8 @@ def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
     family = ToyFamily()
     with torch.no_grad():
         family.backbone.get_parameter("leave.bias")[0] = float("nan")
-    with pytest.raises(ValueError, match=r"sample \w+ \(prompt 'a red circle'\) is not finite"):
+    where = r"sample 0 \(prompt 'a red circle', seed 7\) is not finite"
+    with pytest.raises(UserError, match=where):
         precompute(CFG, family, PROMPTS, tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
 
@@ -213,7 +228,7 @@ def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_part_of_the_samples_reads_a_picture(tmp_path: Path) -> None:
     cfg = replace(CFG, picture_share=0.5)
     family = ToyFamily()
-    cache = precompute(cfg, family, PROMPTS, tmp_path, shown=shown, picture_source="toy")
+    cache = precompute(cfg, family, PROMPTS, tmp_path, shown=shown, facts={"world": "toy"})
     asked = rows_of(cfg, PROMPTS)
     beside = [row.picture for row in cache.rows]
     assert 0 < sum(beside) < 10

@@ -18,13 +18,10 @@ def test_the_plan_of_one_object() -> None:
     plan = plans([Scene(BACKGROUNDS["white"], (SQUARE,))], 8)[0].view(8, 8, PLAN)
     near = plan[5, 2]
     assert near[0] == 1
-    torch.testing.assert_close(
-        near[1:],
-        torch.tensor(
-            [0, 1, 0, 0, math.cos(math.pi / 4), 0, 1, -1, 0]
-            + [(0.25 - 2.5 / 8) / 0.15, (0.75 - 5.5 / 8) / 0.15, math.cos(1.2), math.sin(1.2)]
-        ),
-    )
+    square = [0, 1, 0, 0, math.cos(math.pi / 4), 0]
+    colour, offset = [1, -1, 0], [(0.25 - 2.5 / 8) / 0.15, (0.75 - 5.5 / 8) / 0.15]
+    turn = [math.cos(1.2), math.sin(1.2)]
+    torch.testing.assert_close(near[1:], torch.tensor([*square, *colour, *offset, *turn]))
     assert not plan[0, 7].any()
 
 

@@ -76,13 +76,13 @@ def test_features_are_standard_on_the_truth_and_free_of_the_batch() -> None:
 
 
 def test_kid_is_zero_on_the_truth_and_grows_with_every_damage() -> None:
-    prompts = WORLD.prompts("val", 400)
-    truth = WORLD.truth(prompts, range(400))
-    reference = WORLD.features(WORLD.truth(WORLD.prompts("test", 400), range(400)))
+    prompts = WORLD.prompts("val", 800)
+    truth = WORLD.truth(prompts, range(800))
+    reference = WORLD.features(WORLD.truth(WORLD.prompts("test", 800), range(800)))
     clean = kid(WORLD.features(truth), reference)
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     ladders = {
-        "blur": [blurred(truth, torch.full((400,), s)) for s in (0.6, 1.2, 2.4)],
+        "blur": [blurred(truth, torch.full((800,), s)) for s in (0.6, 1.2, 2.4)],
         "noise": [truth + s * noise for s in (0.05, 0.1, 0.2)],
         "colour": [mixed(truth, truth.flip(1), share) for share in (0.25, 0.5, 1.0)],
         "missing": [mixed(truth, emptied(truth), share) for share in (0.1, 0.3, 0.9)],

@@ -8,27 +8,35 @@
     fewstep report runs/x                      one self-contained report.html
     fewstep demo                               all of it in minutes
 
-Running a command again goes on where it was stopped. Exit codes: 0 done, 2 a mistake that the user
-can repair (one sentence on stderr), 130 interrupted after a checkpoint.
+`fewstep VERB --help` lists the options. Running a command again goes on where it was stopped. Exit
+codes: 0 done, 2 a mistake that the user can repair (one sentence on stderr), 130 interrupted after
+a checkpoint.
 """
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import diffusers
 import transformers
 from rich.console import Console
 
 from fewstep.cli import commands
-from fewstep.cli.options import asked, changed
+from fewstep.cli.options import asked, changed, parse, print_help
+from fewstep.cli.verbs import (
+    EvalHelp,
+    NoOptions,
+    RunHelp,
+    SampleRequest,
+    TrainHelp,
+    TrainRequest,
+)
 from fewstep.errors import UserError
+from fewstep.evaluate.story import EvalConfig
 from fewstep.experiment.codec import from_yaml, suggestion
 from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
@@ -36,18 +44,13 @@ from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
 
 VERBS = ("recipes", "train", "sample", "eval", "report", "demo")
+HELP = ("-h", "--help")
+DEMO = "ladd_shapes_demo"
 INTERRUPTED = 130
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are a UserError."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is returned, and raised as SystemExit by tyro's --help."""
+    """Run one command and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     for library in (diffusers, transformers):  # bars for loading five small files
         library.utils.logging.disable_progress_bar()
@@ -62,30 +65,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in HELP:
         print(__doc__)
         return 0 if words else 2
     verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        raise UserError(f"there is no command {verb!r}; {suggestion(verb, VERBS)}")
+    if any(word in HELP for word in rest):
+        return show_help(verb, rest[0])
     # A warning names what is wrong with a file; everything else is progress.
     console = Console(highlight=False, soft_wrap=True)
     match verb:
         case "recipes":
+            asked(NoOptions, rest, "fewstep recipes")
             return recipes(console)
         case "train":
             return train(rest, console)
         case "sample":
-            request = asked(
-                commands.SampleRequest, rest, "fewstep sample", "Pictures from a model directory."
-            )
-            return commands.sample(request, console)
+            return commands.sample(asked(SampleRequest, rest, "fewstep sample"), console)
         case "eval":
-            return commands.evaluate(one_run(rest, "eval"), console)
+            return evaluate(rest, console)
         case "report":
             return commands.report(one_run(rest, "report"), console)
-        case "demo":
-            return demo(rest, console)
         case _:
-            raise UserError(f"there is no command {verb!r}; {suggestion(verb, VERBS)}")
+            return demo(rest, console)
+
+
+def show_help(verb: str, first: str) -> int:
+    """The options of a verb; those of `train` with the values of the recipe named `first`."""
+    prog = f"fewstep {verb}"
+    match verb:
+        case "train" | "demo":
+            name = DEMO if verb == "demo" else first if first in RECIPES else next(iter(RECIPES))
+            about = "Distil, measure and report in one go." if verb == "demo" else (
+                "Train what a recipe describes, with any of its values changed. "
+                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}."
+            )  # fmt: skip
+            prog += f" {name}" if verb == "train" else ""
+            print_help(TrainHelp, prog, about, TrainHelp(experiment=RECIPES[name]()))
+        case "sample":
+            print_help(SampleRequest, prog, "Pictures from a model directory.")
+        case "eval":
+            print_help(
+                EvalHelp, prog, "Measure teacher and student of a finished run against the truth. "
+                "Defaults are those of the run's own configuration, else these.",
+                EvalHelp(run=Path("RUN"), eval=EvalConfig()),
+            )  # fmt: skip
+        case "report":
+            print_help(RunHelp, prog, "Write one self-contained report.html into a run.")
+        case _:
+            print_help(NoOptions, prog, "What can be run, with hardware, duration and score.")
+    return 0
 
 
 def recipes(console: Console) -> int:
@@ -106,31 +136,31 @@ class Invocation:
 
 def parse_train(words: list[str]) -> Invocation:
     """A recipe or --config, changed by whatever --field options follow."""
-    name = words.pop(0) if words and not words[0].startswith("-") else None
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
-    parser.add_argument("--out")
-    parser.add_argument("--dry-run", action="store_true")
-    own, fields = parser.parse_known_args(words)
-    if (name is None) == (own.config is None):
-        raise UserError(
-            "train needs either a recipe or --config FILE; "
-            f"recipes: {', '.join(RECIPES)} (see `fewstep recipes`)"
-        )
-    if name is None:
-        path = Path(own.config)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"the configuration {path} cannot be read: {error}") from None
-        default, label = from_yaml(text, str(path)), path.stem
-    elif name in RECIPES:
-        default, label = RECIPES[name](), name
-    else:
-        raise UserError(f"there is no recipe {name!r}; {suggestion(name, RECIPES)}")
+    name = words[0] if words and not words[0].startswith("-") else None
+    own, fields = parse(TrainRequest, words[name is not None :], "fewstep train")
+    match name, own.config:
+        case None, Path() as path:
+            default, label = read_config(path), path.stem
+        case str() as recipe, None if recipe in RECIPES:
+            default, label = RECIPES[recipe](), recipe
+        case str() as unknown, None:
+            raise UserError(f"there is no recipe {unknown!r}; {suggestion(unknown, RECIPES)}")
+        case _:
+            raise UserError(
+                "train needs either a recipe or --config FILE; "
+                f"recipes: {', '.join(RECIPES)} (see `fewstep recipes`)"
+            )
     source = name or f"--config {own.config}"
     experiment = changed(default, fields, f"fewstep train {source}")
-    return Invocation(experiment, Path(own.out or f"runs/{label}"), own.dry_run)
+    return Invocation(experiment, own.out or Path(f"runs/{label}"), own.dry_run)
+
+
+def read_config(path: Path) -> Experiment:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the configuration {path} cannot be read: {error}") from None
+    return from_yaml(text, str(path))
 
 
 def train(words: list[str], console: Console) -> int:
@@ -150,11 +180,25 @@ def one_run(words: list[str], verb: str) -> Path:
     return directory
 
 
+def evaluate(words: list[str], console: Console) -> int:
+    """A run, measured by its own configuration or as --eval.* options say."""
+    command = shlex.join(["fewstep", "eval", *words])
+    directory, rest = one_run(words[:1], "eval"), words[1:]
+    experiment = commands.read_experiment(directory)
+    asked_for = changed(experiment, rest, "fewstep eval")
+    if replace(asked_for, eval=experiment.eval) != experiment:
+        raise UserError("eval changes nothing but --eval.* options; see `fewstep eval --help`")
+    return commands.evaluate(directory, asked_for, command, console)
+
+
 def demo(words: list[str], console: Console) -> int:
     """Distil, measure and report in one go; takes the options of `train ladd_shapes_demo`."""
     command = shlex.join(["fewstep", "demo", *words])
-    wanted = parse_train(["ladd_shapes_demo", *words])
+    wanted = parse_train([DEMO, *words])
     if wanted.dry_run:
         return commands.describe(wanted.experiment, wanted.out, console)
-    code = commands.train(wanted.experiment, wanted.out, command, console)
-    return code or commands.evaluate(wanted.out, console) or commands.report(wanted.out, console)
+    return (
+        commands.train(wanted.experiment, wanted.out, command, console)
+        or evaluate([str(wanted.out)], console)
+        or commands.report(wanted.out, console)
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,56 +13,61 @@ from PIL import Image
 from rich.console import Console
 
 from fewstep.cli.evaluation import evaluate_run
+from fewstep.cli.verbs import SampleRequest
+from fewstep.data.precompute import Told
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, fingerprint, generate
 from fewstep.evaluate.grids import Column, to_bytes, write_grid
-from fewstep.experiment.builder import build, choose_device, load_family, model_path
+from fewstep.experiment.builder import (
+    Built,
+    build,
+    choose_device,
+    load_family,
+    make_world,
+    model_path,
+    prepare,
+)
 from fewstep.experiment.codec import difference, from_yaml, to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import export
+from fewstep.experiment.outline import outline
+from fewstep.experiment.prompts import check_prompts
+from fewstep.families.zimage import ZImage
 from fewstep.report.page import write_report
-from fewstep.runs import Run, write_atomic
+from fewstep.runs import Run, replacing, write_atomic
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLine
 
 INTERRUPTED = 130
 
-
-@dataclass(frozen=True, kw_only=True)
-class SampleRequest:
-    """Pictures of prompts x seeds, from any model directory."""
-
-    model: str
-    """A diffusers directory or hub id; "shapes" is the model in the package."""
-    prompts: tuple[str, ...]
-    steps: int = 4
-    """Model calls (twice as many with guidance), on the model's own grid."""
-    guidance: float = 1.0
-    """w; 1 is none."""
-    seeds: tuple[int, ...] = (0,)
-    height: int = 64
-    width: int = 64
-    batch: int = 32
-    out: Path = Path("pictures")
+Make = Callable[[Experiment, Path, Told], Built]
+"""What turns a configuration into a run: `build`, or a study's variant of it."""
 
 
 def describe(experiment: Experiment, out: Path, console: Console) -> int:
-    """--dry-run: the resolved configuration, the files checked, no weights loaded."""
+    """--dry-run: the resolved configuration, held against files and model; no weights loaded."""
     console.print(to_yaml(experiment), markup=False, end="")
+    check_folder(out)
     path = Path(model_path(experiment.model))
-    if path.exists() and not (path / "model_index.json").is_file():
-        raise UserError(f"{path} is not a diffusers model directory: it has no model_index.json")
-    if not path.exists() and (path.is_absolute() or str(path).count("/") != 1):
+    if path.exists():
+        prepare(experiment, outline(path), make_world(experiment), torch.device("meta"))
+    elif path.is_absolute() or str(path).count("/") != 1:
         raise UserError(f"model {experiment.model!r} does not exist")
-    file = experiment.data.prompts_file
-    if file is not None and not Path(file).expanduser().is_file():
-        raise UserError(f"the prompts file {file} does not exist")
+    else:
+        check_prompts(experiment, make_world(experiment))
+        console.print(f"# would fetch {path}, which is not checked before", markup=False)
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
         console.print(f"# would go on with the run {out}", markup=False)
     else:
         console.print(f"# would start a run in {out}", markup=False)
     return 0
+
+
+def check_folder(path: Path) -> None:
+    """UserError where a folder is to be written and something else is."""
+    if there := next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None):
+        raise UserError(f"--out {path} must be a folder, but {there} is a file; choose another")
 
 
 def read_experiment(directory: Path) -> Experiment:
@@ -87,14 +92,17 @@ def open_run(directory: Path, experiment: Experiment, command: str) -> Run:
     return Run.create(directory, to_yaml(experiment), {"command": command})
 
 
-def train(experiment: Experiment, out: Path, command: str, console: Console) -> int:
+def train(
+    experiment: Experiment, out: Path, command: str, console: Console, make: Make = build
+) -> int:
     """Train or go on training, then write the student as a model directory in the run."""
+    check_folder(out)
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
     console.print(f"run {out}: {experiment.loop.steps} steps on {experiment.model}")
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with telling("teacher samples", console) as told:
-        built = build(experiment, out, told)
+        built = make(experiment, out, told)
     with open_run(out, experiment, command) as run:
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
@@ -107,7 +115,7 @@ def train(experiment: Experiment, out: Path, command: str, console: Console) -> 
             return INTERRUPTED
         model = out / "model"
         if not model.is_dir():
-            export(built, model, experiment.dtype)
+            export(built, experiment, model)
         console.print(f"wrote {model}, an ordinary diffusers directory; try\n  " + shlex.join(
             ["fewstep", "sample", "--model", str(model), "--steps", str(experiment.sampling.steps),
              "--prompts", "..."]
@@ -140,37 +148,60 @@ def sample(request: SampleRequest, console: Console) -> int:
     for name in ("steps", "batch"):
         if getattr(request, name) < 1:
             raise UserError(f"--{name} must be >= 1, got {getattr(request, name)}")
+    check_folder(request.out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    family = load_family(request.model, device)
+    family = load_family(request.model, device, request.dtype)
+    warn_of_unknown_words(family, request.prompts)
+    side = family.pipeline.vae.config.sample_size
     try:
         spec = GenerationSpec(
             model=request.model, fingerprint=fingerprint(family.backbone),
             prompts=request.prompts, seeds=request.seeds, sigmas=family.sigmas(request.steps),
-            guidance=request.guidance, height=request.height, width=request.width,
+            sampler=request.sampler or family.sampler, guidance=request.guidance,
+            height=side if request.height is None else request.height,
+            width=side if request.width is None else request.width,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from None
     grid = ", ".join(f"{s:.4g}" for s in spec.sigmas)
-    console.print(f"{spec.total} pictures, {spec.calls} model calls each, at sigma {grid}")
+    console.print(
+        f"{spec.total} pictures of {spec.height} x {spec.width}, {spec.calls} model calls each, "
+        f"at sigma {grid}"
+    )
     with telling("pictures", console) as told:
         images = generate(family, family.backbone, spec, batch_size=request.batch, progress=told)
-    request.out.mkdir(parents=True, exist_ok=True)
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {request.out}: {error.strerror}") from None
     for i, pixels in enumerate(to_bytes(images)):
         row, seed = divmod(i, len(spec.seeds))
-        Image.fromarray(pixels).save(request.out / f"{row:04d}_seed{spec.seeds[seed]}.png")
+        with replacing(request.out / f"{row:04d}_seed{spec.seeds[seed]}.png") as temporary:
+            Image.fromarray(pixels).save(temporary, format="png")
     write_grid(
         request.out / "grid.png", [Column(request.model, images)], spec.prompts,
         seeds=len(spec.seeds),
     )  # fmt: skip
-    record = spec.to_json() | {"prompts": list(spec.prompts)}
+    record = spec.to_json() | {"prompts": list(spec.prompts), "dtype": request.dtype}
     write_atomic(request.out / "samples.json", json.dumps(record, indent=1).encode() + b"\n")
     console.print(f"wrote {request.out}")
     return 0
 
 
-def evaluate(directory: Path, console: Console) -> int:
+def warn_of_unknown_words(family: ZImage, prompts: Sequence[str]) -> None:
+    """On stderr; a tokenizer of bytes knows everything, one of whole words does not."""
+    tokenizer = family.pipeline.tokenizer
+    for prompt in prompts:
+        read = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
+        places = zip(read.input_ids, read.offset_mapping, strict=True)
+        unknown = [prompt[a:b] for token, (a, b) in places if token == tokenizer.unk_token_id]
+        if unknown:
+            words = ", ".join(map(repr, dict.fromkeys(unknown)))
+            print(f"warning: the model has no word {words} (prompt {prompt!r})", file=sys.stderr)
+
+
+def evaluate(directory: Path, experiment: Experiment, command: str, console: Console) -> int:
     """Measure teacher and student of a finished run against the world's truth."""
-    experiment = read_experiment(directory)
     student = directory / "model"
     if not student.is_dir():
         raise UserError(
@@ -179,7 +210,8 @@ def evaluate(directory: Path, console: Console) -> int:
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     with telling("pictures", console) as told:
-        path = evaluate_run(experiment, directory, student, choose_device(experiment), told)
+        device = choose_device(experiment)
+        path = evaluate_run(experiment, directory, student, device, command, told)
     console.print(f"wrote {path}")
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from typing import Any, TypeVar
 
 import tyro
@@ -27,22 +27,28 @@ def changed(default: T, words: Sequence[str], prog: str) -> T:
     return found
 
 
-def asked(kind: type[T], words: Sequence[str], prog: str, description: str) -> T:
+def asked(kind: type[T], words: Sequence[str], prog: str) -> T:
     """A dataclass whose fields without a default must be given."""
-    found, unknown = parse(kind, words, prog, description=description)
+    found, unknown = parse(kind, words, prog)
     if unknown:
         raise UserError(f"unknown option {unknown[0]!r}; see `{prog} --help`")
     return found
 
 
+def print_help(kind: type, prog: str, description: str, default: Any = None) -> None:
+    """All options of a dataclass, by section, with the values of `default`."""
+    more: dict[str, Any] = {} if default is None else {"default": default}
+    with suppress(SystemExit):
+        tyro.cli(kind, args=["--help"], prog=prog, description=description, **more)
+
+
 def parse(kind: type[T], words: Sequence[str], prog: str, **more: Any) -> tuple[T, list[str]]:
+    """The dataclass, and the words that are none of its options."""
     said = io.StringIO()
     try:
         with redirect_stderr(said):
             return tyro.cli(kind, args=words, prog=prog, return_unknown_args=True, **more)
-    except SystemExit as end:
-        if end.code in (0, None):  # --help
-            raise
+    except SystemExit:
         raise UserError(sentence(said.getvalue())) from None
 
 

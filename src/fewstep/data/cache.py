@@ -9,9 +9,12 @@ A shard without its JSON was never finished. Nothing is rewritten in place.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -51,6 +54,36 @@ def difference(found: Key, wanted: Key) -> list[str]:
     ]
 
 
+def check_writable(directory: Path) -> None:
+    """UserError where `alone` would give one, without making anything."""
+    there = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UserError(unusable(directory, f"{there} is a file"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(unusable(directory, f"{there} is not writable"))
+
+
+def unusable(directory: Path, why: str) -> str:
+    return (
+        f"teacher samples cannot be kept in {directory}: {why}; set data.cache or data.directory "
+        "to a folder of yours"
+    )
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Make the directory and wait until no other process works in it; the lock vanishes with its
+    process. UserError if it cannot be made or written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / ".lock").open("w")
+    except OSError as error:
+        raise UserError(unusable(directory, error.strerror or str(error))) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def check_key(directory: Path, key: Key) -> bool:
     """Whether the directory is a cache with this key; UserError if it is one with another key."""
     path = directory / CACHE
@@ -74,10 +107,7 @@ def shard_path(directory: Path, index: int) -> Path:
 
 
 def write_shard(path: Path, rows: Sequence[Row], x0: Latent, cond: Cond) -> None:
-    """Write a shard whole or not at all; ValueError names a sample that is not finite."""
-    for row, x, tokens in zip(rows, x0, cond.tokens, strict=True):
-        if not (x.isfinite().all() and tokens.isfinite().all()):
-            raise ValueError(f"sample {row.id} (prompt {row.prompt!r}) is not finite")
+    """Write a shard whole or not at all."""
     tensors = {
         "x0": x0.cpu().contiguous(),
         "tokens": torch.cat([t.cpu() for t in cond.tokens]),

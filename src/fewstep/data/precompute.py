@@ -1,20 +1,20 @@
 """Teacher samples: what the student is trained on, computed once and cached.
 
-A sample depends on (model, prompt, seed, guidance, grid) and on nothing else: not on the batch it
-was computed in, not on its place in the list, not on an interruption.
+A sample depends on (model, prompt, seed, guidance, grid) and on how prompts are read, pictures are
+shown and products are computed; on nothing else: not on the batch it was computed in, not on its
+place in the list, not on an interruption.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +25,13 @@ from fewstep.data.cache import (
     Key,
     Row,
     SampleCache,
+    alone,
     check_key,
     is_complete,
     shard_path,
     write_shard,
 )
+from fewstep.errors import UserError
 from fewstep.families.base import Cond, Family
 from fewstep.flow.guidance import guided
 from fewstep.flow.sample import euler
@@ -80,7 +82,10 @@ class TeacherSamples:
             raise ValueError(f"samples.picture_share must lie in [0, 1], got {self.picture_share}")
 
 
-def key_of(cfg: TeacherSamples, family: Family, prompts: Sequence[str], picture_source: str) -> Key:
+def key_of(
+    cfg: TeacherSamples, family: Family, prompts: Sequence[str], shown: Shown | None,
+    facts: Mapping[str, Any],
+) -> Key:  # fmt: skip
     """Everything that decides the samples, and the layout of their files; not the batch size."""
     return {
         "format": FORMAT,
@@ -92,9 +97,19 @@ def key_of(cfg: TeacherSamples, family: Family, prompts: Sequence[str], picture_
         "sigmas": list(family.sigmas(cfg.steps)),
         "size": [cfg.height, cfg.width],
         "picture_share": cfg.picture_share,
-        "picture_source": picture_source if cfg.picture_share else "",
+        "pictures": pictures_hash(shown, prompts) if shown and cfg.picture_share else "",
         "shard": cfg.shard,
+        **facts,
     }
+
+
+def pictures_hash(shown: Shown, prompts: Sequence[str]) -> str:
+    """Identifies what is shown by a few examples: a change of the world's code that changes no
+    picture keeps every sample."""
+    few = prompts[:16]
+    texts, images = shown(few, range(len(few)))
+    grey = (images * 255).round().to(torch.uint8).cpu().numpy()
+    return text_hash("\x1f".join([*texts, grey.tobytes().hex()]))
 
 
 def text_hash(text: str) -> str:
@@ -121,23 +136,24 @@ def precompute(
     root: Path,
     *,
     shown: Shown | None = None,
-    picture_source: str = "",
+    facts: Mapping[str, Any] | None = None,
     directory: Path | None = None,
     told: Told = quiet,
 ) -> SampleCache:
     """The cached samples, after computing whatever is missing of them.
 
     root       holds one directory for each key; or `directory` says where, and must fit the key
-    shown      needed where `cfg.picture_share` > 0; `picture_source` names it in the key
+    shown      needed where `cfg.picture_share` > 0
+    facts      goes into the key: what decides the samples and is not seen here (JSON values)
 
     Calling it again after an interruption goes on at the first unfinished shard; two processes
-    take turns. Raises UserError if the directory holds other samples or a damaged shard.
+    take turns. Raises UserError if the directory holds other samples or a damaged shard or cannot
+    be written, and for a sample that is not finite.
     """
     if cfg.picture_share and shown is None:
         raise ValueError("samples.picture_share > 0 needs pictures, but this world offers none")
-    key = key_of(cfg, family, prompts, picture_source)
+    key = key_of(cfg, family, prompts, shown, facts or {})
     directory = directory or root / text_hash(json.dumps(key, sort_keys=True))
-    directory.mkdir(parents=True, exist_ok=True)
     rows = rows_of(cfg, prompts)
     shards = -(-len(rows) // cfg.shard)
     with alone(directory):
@@ -147,7 +163,9 @@ def precompute(
             path = shard_path(directory, index)
             part = rows[index * cfg.shard : (index + 1) * cfg.shard]
             if not is_complete(path):
-                write_shard(path, *draw(cfg, family, part, shown))
+                read, x0, cond = draw(cfg, family, part, shown)
+                check_finite(cfg, read, x0, cond, first=index * cfg.shard)
+                write_shard(path, read, x0, cond)
             told(index * cfg.shard + len(part), len(rows))
     return SampleCache(directory, shards)
 
@@ -199,9 +217,13 @@ def conditions(
     return read, Cond(tuple(tokens))
 
 
-@contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Wait until no other process works in the directory; the lock vanishes with its process."""
-    with (directory / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def check_finite(
+    cfg: TeacherSamples, rows: Sequence[Row], x0: Latent, cond: Cond, first: int
+) -> None:
+    """UserError names a sample that is not finite; `first` is the index of the first row."""
+    for i, (row, x, tokens) in enumerate(zip(rows, x0, cond.tokens, strict=True), first):
+        if not (x.isfinite().all() and tokens.isfinite().all()):
+            raise UserError(
+                f"the teacher's sample {i} (prompt {row.prompt!r}, seed {cfg.seed}) is not finite; "
+                "try dtype = float32 or engine = plain, and see whether the model draws at all"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,10 @@ from torch import nn
 
 from fewstep.families.base import Backbone, Cond, Family
 from fewstep.flow.guidance import guided
-from fewstep.flow.sample import euler
+from fewstep.flow.sample import SamplerName, draw
 from fewstep.flow.sigmas import check_grid
 from fewstep.rng import Rng
-from fewstep.shapes import Latent, Pixels
+from fewstep.shapes import Pixels
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after every batch."""
@@ -36,6 +37,7 @@ class GenerationSpec:
     seeds: tuple[int, ...]
     sigmas: tuple[float, ...]
     """The explicit grid: steps + 1 levels from 1 down to 0."""
+    sampler: SamplerName = "euler"
     guidance: float = 1.0
     """w; 1 means none."""
     height: int = 64
@@ -49,6 +51,8 @@ class GenerationSpec:
                 raise ValueError(f"{name} must not be empty")
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be distinct, or images would be counted twice")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance must be a finite number, got {self.guidance}")
         check_grid(self.sigmas)
 
     @property
@@ -69,6 +73,7 @@ class GenerationSpec:
             "prompts_hash": _hash("\n".join(self.prompts).encode()),
             "seeds": list(self.seeds),
             "sigmas": list(self.sigmas),
+            "sampler": self.sampler,
             "guidance": self.guidance,
             "model_calls": self.calls,
             "height": self.height,
@@ -95,15 +100,9 @@ def fingerprint(module: nn.Module) -> str:
     return state.hexdigest()
 
 
-def noise(
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    shape: tuple[int, int, int],
-    device: torch.device | str = "cpu",
-) -> Latent:
-    """Starting noise of (prompt, seed) pairs, from streams that no training draw uses."""
-    ids = [f"{seed}\x1f{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)]
-    return Rng(0, 0, "evaluate", ids, device).randn(*shape)
+def names(prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """What the noise of (prompt, seed) pairs hangs on."""
+    return [f"{seed}\x1f{prompt}" for prompt, seed in zip(prompts, seeds, strict=True)]
 
 
 def generate(
@@ -179,7 +178,11 @@ def _stream(
             )
             cond = read[[where[row] for row, _ in part]].to(device)
             uncond = None if empty is None else Cond(empty.tokens * len(part))
-            eps = noise(texts, [seed for _, seed in part], shape, device)
-            x0 = euler(guided(backbone, cond, uncond, spec.guidance), eps, spec.sigmas)
+            ids = names(texts, [seed for _, seed in part])
+            # streams that no training draw uses
+            eps = Rng(0, 0, "evaluate", ids, device).randn(*shape)
+            velocity = guided(backbone, cond, uncond, spec.guidance)
+            again = Rng(0, 0, "renoise", ids, device)
+            x0 = draw(spec.sampler, velocity, eps, spec.sigmas, again)
             pixels = family.decode(x0).float().clamp(0, 1).cpu()
         yield pixels

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from fewstep.runs import replacing
 from fewstep.shapes import Pixels
 
 INK = (24, 26, 32)
 FAINT = (112, 118, 130)
+EDGE = (222, 224, 228)
 PAPER = (255, 255, 255)
 
 
@@ -32,7 +34,8 @@ def write_grid(
     """Write a labelled grid: a column for each model, a row for each prompt, `seeds` tiles a cell.
 
     Empty titles and row labels take no room (a strip of samples needs neither). Images are enlarged
-    by whole factors without smoothing, so that blur seen is blur made.
+    by whole factors without smoothing, so that blur seen is blur made. The file appears whole or
+    not at all: RunError where the disk is full.
     """
     for column in columns:
         if len(column.images) != len(rows) * seeds:
@@ -63,12 +66,16 @@ def write_grid(
             row, seed = divmod(i, seeds)
             top = head + row * (tile_h + label) + label
             picture = Image.fromarray(pixels).resize((tile_w, tile_h), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left + seed * (tile_w + gap), top))
+            x = left + seed * (tile_w + gap)
+            sheet.paste(picture, (x, top))
+            # or white pictures would have no edge on white paper
+            draw.rectangle((x - 1, top - 1, x + tile_w, top + tile_h), outline=EDGE)
     for row, text in enumerate(rows):
         line = next(iter(wrapped(text, font, full)), "")
         draw.text((12, head + row * (tile_h + label) + 6), line, FAINT, font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="png", optimize=True)
     return path
 
 

@@ -42,6 +42,9 @@ from fewstep.worlds.base import World
 Role = Literal["truth", "teacher_full", "teacher_few", "student", "other"]
 """What a row is in the story: the report asks how far the student went from few to full."""
 
+FRESH = 1_000_000
+"""Added to the seeds of true pictures that are held against the truth."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
@@ -165,15 +168,21 @@ def evaluate(model: Measures, truth: Measures, weights: Weights) -> dict[str, Es
 def compare(a: Measures, b: Measures, truth: Measures, weights: Weights) -> dict[str, Estimate]:
     """Paired differences a - b of every metric."""
     of_a, of_b = draws(a, truth, weights), draws(b, truth, weights)
-    return {key: estimate(of_a[key] - of_b[key], len(a.prompts), a.n_seeds) for key in of_a}
+    size = len(a.prompts), min(a.n_seeds, b.n_seeds)
+    return {key: estimate(of_a[key] - of_b[key], *size) for key in of_a}
 
 
 def gap_closed(
     start: Measures, end: Measures, student: Measures, truth: Measures, weights: Weights
 ) -> Estimate:
-    """Share of the KID gap between start and end (the teacher at few, at all steps) closed."""
-    kids = [draws(m, truth, weights)["kid"] for m in (start, end, student)]
-    return estimate(fidelity.gap_closed(*kids), len(student.prompts), student.n_seeds)
+    """Share of the KID gap between start and end (the teacher at few, at all steps) closed.
+
+    The sets may differ in seeds, for KID does not depend on their number; the fewest are stated.
+    """
+    sets = (start, end, student)
+    kids = [draws(m, truth, weights)["kid"] for m in sets]
+    fewest = min(m.n_seeds for m in sets)
+    return estimate(fidelity.gap_closed(*kids), len(student.prompts), fewest)
 
 
 def write_evaluation(

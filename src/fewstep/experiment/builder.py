@@ -15,12 +15,13 @@ from PIL import Image
 from torch import nn
 
 from fewstep.data.batches import Batches
-from fewstep.data.cache import SampleCache
-from fewstep.data.precompute import Told, precompute, quiet
+from fewstep.data.precompute import Told, quiet
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
 from fewstep.experiment.config import Engine, Experiment
+from fewstep.experiment.prompts import check_prompts, preview_prompts
+from fewstep.experiment.samples import check_samples, teacher_samples
 from fewstep.families.base import Backbone, Family
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
@@ -28,6 +29,7 @@ from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
 from fewstep.methods.ladd import LADD, LADDConfig
 from fewstep.nets.heads import Heads
+from fewstep.runs import replacing
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
 from fewstep.worlds.base import World
@@ -48,7 +50,7 @@ class Built:
 
 
 def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
-    """Load the model, compute or find its samples, and put everything together.
+    """Load the model, check everything, then compute or find its samples.
 
     `told` hears how far the teacher samples are. Raises UserError for what the user can repair.
     """
@@ -57,21 +59,33 @@ def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
         torch.set_num_threads(experiment.threads)
     family = load_family(experiment.model, device, experiment.dtype, experiment.engine)
     world = make_world(experiment)
+    method, optims = prepare(experiment, family, world, device)
     samples = teacher_samples(experiment, family, world, told)
     data = experiment.data
     batches = Batches(
         samples, batch_size=data.batch_size, seed=experiment.seed, micro_batch=data.micro_batch
     )
-    try:
-        method = make_method(experiment, family, device)
-        optims = make_optims(experiment, method)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
         family=family, world=world, method=method, batches=batches, optims=optims, device=device,
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
     )  # fmt: skip
+
+
+def prepare(
+    experiment: Experiment, family: ZImage, world: World | None, device: torch.device
+) -> tuple[Method, dict[str, Optim]]:
+    """Method and optimizers, after every check that needs no sample; UserError if one fails.
+
+    With the model of `experiment.outline` it costs no memory and takes no time.
+    """
+    check_samples(experiment, family, world)
+    check_prompts(experiment, world)
+    try:
+        method = make_method(experiment, family, device)
+        return method, make_optims(experiment, method)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def choose_device(experiment: Experiment) -> torch.device:
@@ -127,45 +141,6 @@ def make_world(experiment: Experiment) -> World | None:
             assert_never(experiment.world)
 
 
-def prompts_of(experiment: Experiment, world: World | None, split: str, n: int) -> list[str]:
-    """The first n prompts of a split. A file has one list: training reads it from the start, and
-    everything else from its end."""
-    if experiment.data.prompts_file is None:
-        assert world is not None  # Experiment checks this
-        return world.prompts(split, n)
-    path = Path(experiment.data.prompts_file).expanduser()
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the prompts file {path} cannot be read: {error}") from None
-    prompts = list(dict.fromkeys(line for line in lines if line))
-    if len(prompts) < n:
-        raise UserError(
-            f"the prompts file {path} has {len(prompts)} different prompts, but {n} are asked for; "
-            "lower data.samples.prompts or add prompts"
-        )
-    return prompts[:n] if split == "train" else prompts[-n:]
-
-
-def teacher_samples(
-    experiment: Experiment, family: Family, world: World | None, told: Told
-) -> SampleCache:
-    data = experiment.data
-    cfg = data.samples
-    if cfg.picture_share and world is None:
-        raise UserError("data.samples.picture_share > 0 needs a world that can draw pictures")
-    return precompute(
-        cfg,
-        family,
-        prompts_of(experiment, world, "train", cfg.prompts),
-        Path(data.cache).expanduser(),
-        shown=None if world is None else world.in_context,
-        picture_source="" if world is None else world.name,
-        directory=None if data.directory is None else Path(data.directory).expanduser(),
-        told=told,
-    )
-
-
 def make_method(experiment: Experiment, family: Family, device: torch.device) -> Method:
     match experiment.method:
         case LADDConfig() as cfg:
@@ -214,10 +189,10 @@ class Preview:
     ) -> None:  # fmt: skip
         self.family, self.method, self.folder = family, method, folder
         cfg, samples = experiment.sampling, experiment.data.samples
-        prompts = prompts_of(experiment, world, "val", cfg.prompts)
+        prompts = preview_prompts(experiment, world)
         self.spec = GenerationSpec(
             model="student", fingerprint="", prompts=tuple(dict.fromkeys(prompts)),
-            seeds=(cfg.seed,), sigmas=family.sigmas(cfg.steps),
+            seeds=(cfg.seed,), sigmas=family.sigmas(cfg.steps), sampler=cfg.sampler,
             height=samples.height, width=samples.width,
         )  # fmt: skip
 
@@ -227,4 +202,5 @@ class Preview:
         tiles = to_bytes(generate(self.family, backbone, self.spec))
         self.folder.mkdir(parents=True, exist_ok=True)
         strip = Image.fromarray(np.concatenate(list(tiles), axis=1))
-        strip.save(self.folder / f"step_{step:06d}.png")
+        with replacing(self.folder / f"step_{step:06d}.png") as temporary:
+            strip.save(temporary, format="png")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
 from fewstep.data.precompute import TeacherSamples
-from fewstep.evaluate.fidelity import MIN_PROMPTS
+from fewstep.evaluate.story import EvalConfig
+from fewstep.flow.sample import SamplerName
 from fewstep.methods.ladd import LADDConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
@@ -54,6 +57,9 @@ class SamplingConfig:
 
     steps: int = 4
     """Model calls, on the model's own grid; the student is trained at exactly these levels."""
+    sampler: SamplerName = "renoise"
+    """What happens between two levels, in the exported model too. A student is trained on noise
+    that it has not seen before, which is what re-noising gives it."""
     every: int = 200
     """Pictures are drawn every so many steps, and before the first."""
     prompts: int = 8
@@ -63,21 +69,6 @@ class SamplingConfig:
         for name in ("steps", "every", "prompts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sampling.{name} must be >= 1, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """What `fewstep eval` draws: all models on the same prompts and seeds."""
-
-    split: Literal["val", "test", "heldout"] = "test"
-    prompts: int = 128
-    seeds: int = 4
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        for name, least in (("prompts", MIN_PROMPTS), ("seeds", 1), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"eval.{name} must be >= {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +96,9 @@ class Experiment:
     """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
 
     def __post_init__(self) -> None:
+        for key, number in numbers(self):
+            if not math.isfinite(number):
+                raise ValueError(f"{key} must be a finite number, got {number}")
         if self.world == "none" and self.data.prompts_file is None:
             raise ValueError("data.prompts_file is needed when world is none: one prompt a line")
         if self.threads is not None and self.threads < 1:
@@ -115,3 +109,20 @@ class Experiment:
                 "method.loss = hinge cannot work on one sample at a time: set data.batch_size and "
                 "data.micro_batch to at least 2, or method.loss to softplus"
             )
+        if smallest == 1 and self.method.misaligned_weight > 0:
+            raise ValueError(
+                "method.misaligned_weight > 0 pairs a picture with the text of another sample: set "
+                "data.batch_size and data.micro_batch to at least 2, or the weight to 0"
+            )
+
+
+def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every float in dataclasses and tuples, however deep, with its dotted key."""
+    if is_dataclass(value):
+        for f in fields(value):
+            yield from numbers(getattr(value, f.name), f"{key}.{f.name}".lstrip("."))
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from numbers(part, key)
+    elif isinstance(value, float):
+        yield key, value

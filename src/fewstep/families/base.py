@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from fewstep.flow.sample import SamplerName
 from fewstep.shapes import Latent, Pixels, Sigma, Tokens
 
 
@@ -64,6 +65,10 @@ class Backbone(nn.Module):
         """Image tokens after each of `layers` (in that order); stops after the deepest one."""
         raise TypeError(f"{type(self).__name__} must define features(x, sigma, cond, layers)")
 
+    def plain(self) -> Backbone:
+        """The same weights run by the library's own code, as a reader of the directory does."""
+        return self
+
     def token_grid(self, x: Latent) -> tuple[int, int]:
         """Rows and columns of the patches of x: n = rows * columns image tokens."""
         raise TypeError(f"{type(self).__name__} must define token_grid(x)")
@@ -89,10 +94,21 @@ class Family(Protocol):
         """The model's own inference grid: steps + 1 values from 1 down to 0, shift applied."""
         ...
 
-    def fingerprint(self) -> str:
-        """Hash of every weight that decides what the model generates."""
+    @property
+    def sampler(self) -> SamplerName:
+        """What the model's own scheduler does between two levels."""
         ...
 
-    def save(self, directory: Path, backbone: Backbone) -> None:
-        """Write an ordinary diffusers directory that holds this family around `backbone`."""
+    def pipeline_guidance(self, w: float) -> float:
+        """What the family's diffusers pipeline calls the guidance w."""
+        ...
+
+    def fingerprint(self, backbone: Backbone | None = None) -> str:
+        """Hash of every weight that decides what the model generates, with `backbone` in place of
+        the family's own where one is given."""
+        ...
+
+    def save(self, directory: Path, backbone: Backbone, sampler: SamplerName | None = None) -> None:
+        """Write an ordinary diffusers directory that holds this family around `backbone`, to be
+        sampled by `sampler`; None keeps the family's own."""
         ...

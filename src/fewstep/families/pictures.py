@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
+    AutoModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen3VLConfig,
@@ -23,10 +25,19 @@ from transformers import (
 
 from fewstep.errors import UserError
 from fewstep.families.base import Cond
+from fewstep.families.directory import BROKEN, follow_umask, in_short, read_json, weight_files
 from fewstep.families.text import chat
 from fewstep.shapes import Pixels
 
 OPEN, PAD, CLOSE = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
+PIXELS = (512 * 512, 768 * 768)
+"""A picture is read at a size between these; Qwen's own upper limit is thousands of tokens."""
+LANGUAGE = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps",
+    "attention_bias",
+)  # fmt: skip
+"""What the language side of a Qwen3-VL has in common with a Qwen3."""
 
 
 def patches(images: Pixels, patch: int, merge: int, frames: int) -> tuple[Tensor, Tensor]:
@@ -62,7 +73,7 @@ class PictureReader:
         self,
         model: Qwen3VLModel,
         tokenizer: PreTrainedTokenizerBase,
-        pixels: tuple[int, int] = (512 * 512, 768 * 768),
+        pixels: tuple[int, int] = PIXELS,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -73,26 +84,30 @@ class PictureReader:
         cls, directory: Path, text_encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> PictureReader:
         """The vision tower of a Qwen3-VL directory in front of `text_encoder`; UserError where
-        the two do not fit. Language weights in the directory are not read."""
-        config = Qwen3VLConfig.from_pretrained(directory)
-        weights = {
-            name.removeprefix("model.").removeprefix("visual."): value
-            for file in sorted(directory.glob("*.safetensors"))
-            for name, value in load_file(file).items()
-            if name.removeprefix("model.").startswith("visual.")
-        }
-        reader = cls.build(config, text_encoder, tokenizer)
-        missing, unexpected = reader.model.visual.load_state_dict(weights, strict=False)
-        if missing or unexpected:
+        the two do not fit. The language side of the directory is neither read nor needed."""
+        if (kind := read_json(directory / "config.json").get("model_type")) != "qwen3_vl":
+            raise UserError(f"{directory} holds a {kind} model, but pictures need a qwen3_vl")
+        weights: dict[str, Tensor] = {}
+        for file in weight_files(directory):
+            with safe_open(file, "pt") as stored:
+                for key in stored.keys():  # noqa: SIM118 (no dictionary)
+                    name = key.removeprefix("model.")
+                    if name.startswith("visual."):
+                        weights[name.removeprefix("visual.")] = stored.get_tensor(key)
+        try:
+            config = Qwen3VLConfig.from_pretrained(directory)
+            reader = cls.build(config, text_encoder, tokenizer)
+            reader.model.visual.load_state_dict(weights)
+        except BROKEN as error:
             raise UserError(
-                f"the vision tower in {directory} does not fit its config: "
-                f"missing {missing[:3]}, unexpected {unexpected[:3]}"
-            )
+                f"the vision tower in {directory} does not fit its config.json: {in_short(error)}"
+            ) from error
         reader.model.visual.to(text_encoder.dtype).requires_grad_(False).eval()
         limits = directory / "preprocessor_config.json"
         if limits.is_file():
-            size = json.loads(limits.read_text())["size"]
-            reader.pixels = (size["shortest_edge"], size["longest_edge"])
+            size = read_json(limits).get("size", {})
+            high = min(size.get("longest_edge", PIXELS[1]), PIXELS[1])
+            reader.pixels = (min(size.get("shortest_edge", PIXELS[0]), high), high)
         return reader
 
     @classmethod
@@ -102,32 +117,46 @@ class PictureReader:
         text_encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> PictureReader:
-        if config.vision_config.out_hidden_size != text_encoder.config.hidden_size:
+        """A new vision tower in front of `text_encoder`, whose weights become those of the
+        language model; `config` takes the text encoder's dimensions and the tokenizer's ids."""
+        text, language = text_encoder.config, config.text_config
+        if config.vision_config.out_hidden_size != text.hidden_size:
             raise UserError(
                 f"the vision tower gives tokens of width {config.vision_config.out_hidden_size}, "
-                f"but the text encoder's are {text_encoder.config.hidden_size} wide"
+                f"but the text encoder's are {text.hidden_size} wide"
             )
-        config.image_token_id = tokenizer.convert_tokens_to_ids(PAD)
-        config.vision_start_token_id = tokenizer.convert_tokens_to_ids(OPEN)
-        config.vision_end_token_id = tokenizer.convert_tokens_to_ids(CLOSE)
-        model = Qwen3VLModel(config)
+        words = tokenizer.get_vocab()
+        if missing := [word for word in (OPEN, PAD, CLOSE) if word not in words]:
+            raise UserError(f"the tokenizer has no {missing[0]}, so it cannot place a picture")
+        config.vision_start_token_id, config.image_token_id = words[OPEN], words[PAD]
+        config.vision_end_token_id = words[CLOSE]
+        for name in LANGUAGE:
+            setattr(language, name, getattr(text, name))
+        language.rope_parameters = {**language.rope_parameters, **text.rope_parameters}
+        with torch.device("meta"):  # both halves are put in below
+            model = Qwen3VLModel(config)
+        model.visual = AutoModel.from_config(config.vision_config)
         # assign: the language model is the text encoder itself, whichever of the two is trained
         model.language_model.load_state_dict(
             dict(text_encoder.named_parameters()), strict=True, assign=True
         )
+        # its buffers are in no state dict, so they are still on the meta device
+        model.language_model.rotary_emb = type(model.language_model.rotary_emb)(language)
         return cls(model.eval(), tokenizer)
 
-    def save(self, directory: Path, dtype: torch.dtype = torch.float32) -> None:
-        """The vision tower alone, as a Qwen3-VL directory; language weights stay where they are."""
+    def save(self, directory: Path, dtype: torch.dtype | None = None) -> None:
+        """The vision tower alone, as a Qwen3-VL directory; language weights stay where they are.
+        None keeps the type that the weights have."""
         directory.mkdir(parents=True, exist_ok=True)
         self.model.config.save_pretrained(directory)
         weights = {
-            f"visual.{name}": value.to(dtype).contiguous()
+            f"visual.{name}": value.to(dtype or value.dtype).contiguous()
             for name, value in self.model.visual.state_dict().items()
         }
-        save_file(weights, directory / "model.safetensors")
+        save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
         size = {"shortest_edge": self.pixels[0], "longest_edge": self.pixels[1]}
         (directory / "preprocessor_config.json").write_text(json.dumps({"size": size}, indent=2))
+        follow_umask(directory)
 
     def encode(self, prompts: Sequence[str], images: Pixels, max_length: int = 1024) -> Cond:
         """One condition a prompt, read after its picture: hidden_states[-2], padding dropped."""

@@ -12,20 +12,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers import ZImagePipeline, ZImageTransformer2DModel
+from diffusers import AutoencoderKL, ZImagePipeline, ZImageTransformer2DModel
 from torch import Tensor, nn
+from transformers import AutoModel
 
 from fewstep.errors import UserError
 from fewstep.families.base import Backbone, Cond
+from fewstep.families.directory import (
+    BROKEN,
+    check_pipeline,
+    fetch,
+    follow_umask,
+    in_short,
+    load_part,
+)
 from fewstep.families.pictures import PictureReader
 from fewstep.families.text import read
 from fewstep.flow import sigmas
+from fewstep.flow.sample import SamplerName
 from fewstep.shapes import Latent, Pixels, Sigma, Tokens
 
 PICTURE_ENCODER = "picture_encoder"
@@ -107,9 +116,7 @@ class ZImage:
     """A Z-Image model directory: transformer, text encoder, VAE, scheduler, and a picture reader
     where the directory has one."""
 
-    def __init__(
-        self, pipeline: ZImagePipeline, pictures: PictureReader | None, source: Path | None = None
-    ) -> None:
+    def __init__(self, pipeline: ZImagePipeline, pictures: PictureReader | None) -> None:
         if pipeline.scheduler.config.use_dynamic_shifting:
             raise UserError(
                 "the scheduler has use_dynamic_shifting on; Z-Image uses a static shift"
@@ -117,44 +124,60 @@ class ZImage:
         self.pipeline = pipeline
         self.backbone: Backbone = ZImageBackbone(pipeline.transformer)
         self.pictures = pictures
-        self.source = source
         for part in (pipeline.transformer, pipeline.text_encoder, pipeline.vae):
             part.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> ZImage:
-        """From a diffusers directory, or from a hub id where one is given; UserError otherwise."""
-        path = Path(source)
-        if path.exists() and not (path / "model_index.json").is_file():
-            raise UserError(
-                f"{path} is not a diffusers model directory: it has no model_index.json"
-            )
-        if not path.exists() and (path.is_absolute() or str(source).count("/") != 1):
-            raise UserError(
-                f"model {str(source)!r} does not exist: give a diffusers directory or a hub id"
-            )
+    def load(
+        cls,
+        source: str | Path,
+        dtype: torch.dtype = torch.float32,
+        picture_encoder: str | Path | None = None,
+    ) -> ZImage:
+        """From a diffusers directory or a hub id; UserError where it is not a whole Z-Image.
+
+        picture_encoder  a Qwen3-VL, directory or hub id, whose vision tower reads pictures; None
+                         takes the folder of that name in the model, if there is one
+        """
+        path = fetch(source)
+        check_pipeline(
+            path, "ZImagePipeline",
+            ("transformer", "text_encoder", "vae", "tokenizer", "scheduler"),
+        )  # fmt: skip
+        parts = {
+            "transformer": load_part(ZImageTransformer2DModel, path / "transformer", dtype),
+            # mismatched shapes are then told by name
+            "text_encoder": load_part(
+                AutoModel, path / "text_encoder", dtype,
+                ignore_mismatched_sizes=True, trust_remote_code=False,
+            ),
+            "vae": load_part(AutoencoderKL, path / "vae", dtype),
+        }  # fmt: skip
         try:
-            pipeline = ZImagePipeline.from_pretrained(str(source), dtype=dtype)
-        except (OSError, ValueError, KeyError) as error:
+            pipeline = ZImagePipeline.from_pretrained(str(path), **parts)
+        except BROKEN as error:
             raise UserError(
-                f"model {str(source)!r} cannot be loaded as Z-Image: {error}"
+                f"the tokenizer or scheduler in {path} cannot be loaded: {in_short(error)}"
             ) from error
         tower = path / PICTURE_ENCODER
+        if picture_encoder is not None:
+            tower = fetch(picture_encoder, "picture encoder")
         reader = (
             PictureReader.load(tower, pipeline.text_encoder, pipeline.tokenizer)
             if tower.is_dir()
             else None
         )
-        return cls(pipeline, reader, path if path.exists() else None)
+        return cls(pipeline, reader)
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str], images: Pixels | None = None) -> Cond:
         """Conditions of the prompts (hidden_states[-2] without padding); with images, of
-        [picture, text] read in context. UserError where the directory has no picture encoder."""
+        [picture, text] read in context. UserError where there is no picture encoder."""
         if images is not None:
             if self.pictures is None:
                 raise UserError(
-                    f"this model has no {PICTURE_ENCODER}/ folder, so it cannot read pictures"
+                    f"this model has no {PICTURE_ENCODER}/ folder, so it cannot read pictures; "
+                    "load it with a Qwen3-VL as its picture encoder"
                 )
             return self.pictures.encode(prompts, images)
         return read(self.pipeline.text_encoder, self.pipeline.tokenizer, prompts)
@@ -181,10 +204,19 @@ class ZImage:
     def sigmas(self, steps: int) -> tuple[float, ...]:
         return sigmas.grid(steps, self.pipeline.scheduler.config.shift)
 
-    def fingerprint(self) -> str:
+    @property
+    def sampler(self) -> SamplerName:
+        return "renoise" if self.pipeline.scheduler.config.stochastic_sampling else "euler"
+
+    def pipeline_guidance(self, w: float) -> float:
+        return w - 1
+
+    def fingerprint(self, backbone: Backbone | None = None) -> str:
         digest = hashlib.blake2b(digest_size=16)
         parts: dict[str, nn.Module] = {
-            "transformer": self.pipeline.transformer,
+            "transformer": (
+                self.pipeline.transformer if backbone is None else transformer_of(backbone)
+            ),
             "text_encoder": self.pipeline.text_encoder,
             "vae": self.pipeline.vae,
         }
@@ -196,20 +228,29 @@ class ZImage:
                 digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def save(self, directory: Path, backbone: Backbone) -> None:
+    def save(self, directory: Path, backbone: Backbone, sampler: SamplerName | None = None) -> None:
         """Write an ordinary diffusers directory around `backbone`, picture encoder included."""
-        if not isinstance(backbone, ZImageBackbone):
-            raise TypeError(
-                f"a Z-Image directory needs a ZImageBackbone, got {type(backbone).__name__}"
-            )
-        parts = {**self.pipeline.components, "transformer": backbone.transformer}
+        old = self.pipeline.scheduler
+        stochastic = (sampler or self.sampler) == "renoise"
+        scheduler = type(old).from_config(old.config, stochastic_sampling=stochastic)
+        parts = {
+            **self.pipeline.components,
+            "transformer": transformer_of(backbone), "scheduler": scheduler,
+        }  # fmt: skip
         ZImagePipeline(**parts).save_pretrained(directory)
+        if self.pictures is not None:
+            self.pictures.save(directory / PICTURE_ENCODER)
         for config in directory.glob("*/config.json"):
             # where the parts once lay is nobody's business
             fields = json.loads(config.read_text())
             fields.pop("_name_or_path", None)
             config.write_text(json.dumps(fields, indent=2) + "\n")
-        if self.source is not None and (self.source / PICTURE_ENCODER).is_dir():
-            shutil.copytree(
-                self.source / PICTURE_ENCODER, directory / PICTURE_ENCODER, dirs_exist_ok=True
-            )
+        follow_umask(directory)
+
+
+def transformer_of(backbone: Backbone) -> ZImageTransformer2DModel:
+    if not isinstance(backbone, ZImageBackbone):
+        raise TypeError(
+            f"a Z-Image directory needs a ZImageBackbone, got {type(backbone).__name__}"
+        )
+    return backbone.transformer

@@ -83,26 +83,40 @@ class FusedZImage(ZImageBackbone):
         if compiled:
             # One graph for each length of tokens, with and without gradients to input and weights;
             # beyond torch's default limit of 8 it would quietly go on without compiling.
-            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+            torch._dynamo.config.recompile_limit = max(256, torch._dynamo.config.recompile_limit)
             self.block = torch.compile(block, dynamic=False)
 
     def forward(self, x: Latent, sigma: Sigma, cond: Cond) -> Latent:
+        return self.tapped(x, sigma, cond, ())[0]
+
+    def tapped(
+        self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]
+    ) -> tuple[Latent, list[Tokens]]:
+        """The velocity and, from the same pass, the image tokens after each of `layers`, which
+        may be none; two passes where the batch does not fit."""
+        if layers:
+            self.check_layers(layers)
         if not self.fits(x, cond):
-            return super().forward(x, sigma, cond)
+            tokens = super().features(x, sigma, cond, layers) if layers else []
+            return super().forward(x, sigma, cond), tokens
         time = self.time(sigma)
-        tokens = self.run(x, time, cond, self.depth - 1, {})
+        seen: dict[int, Tensor] = dict.fromkeys(layers, x)
+        out = self.run(x, time, cond, self.depth - 1, seen).to(self.transformer.dtype)
+        out = self.transformer.all_final_layer["2-1"](out, c=time)
         b, c, h, w = x.shape
-        out = self.transformer.all_final_layer["2-1"](tokens, c=time)
         out = out.view(b, h // 2, w // 2, 2, 2, c).permute(0, 5, 1, 3, 2, 4)
-        return -out.reshape(b, c, h, w).float()
+        return -out.reshape(b, c, h, w).float(), [seen[i] for i in layers]
 
     def features(self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]) -> list[Tokens]:
+        self.check_layers(layers)
         if not self.fits(x, cond):
             return super().features(x, sigma, cond, layers)
-        self.check_layers(layers)
         seen: dict[int, Tensor] = dict.fromkeys(layers, x)
         self.run(x, self.time(sigma), cond, max(layers), seen)
         return [seen[i] for i in layers]
+
+    def plain(self) -> ZImageBackbone:
+        return ZImageBackbone(self.transformer)
 
     def fits(self, x: Latent, cond: Cond) -> bool:
         """One padded length, and no padding among the image tokens."""
@@ -116,23 +130,24 @@ class FusedZImage(ZImageBackbone):
     def run(
         self, x: Latent, time: Tensor, cond: Cond, last: int, seen: dict[int, Tensor]
     ) -> Tensor:
-        """Image tokens after block `last`; those after the blocks in `seen` are put there."""
+        """Image tokens after block `last`, float32; those after the blocks in `seen` are put
+        there. Only the embedders see the type of the weights."""
         m = self.transformer
         b, c, h, w = x.shape
         lengths = torch.tensor([len(t) for t in cond.tokens])
         text_len = -(-int(lengths.max()) // MULTIPLE) * MULTIPLE
         patches = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
-        image = m.all_x_embedder["2-1"](patches.reshape(b, -1, 4 * c))
+        image = m.all_x_embedder["2-1"](patches.reshape(b, -1, 4 * c).to(m.dtype)).float()
         inside = (torch.arange(text_len)[None] < lengths[:, None]).to(x.device)
-        text = m.cap_pad_token.expand(b, text_len, -1).masked_scatter(
-            inside[..., None], m.cap_embedder(torch.cat(cond.tokens))
-        )
+        words = m.cap_embedder(torch.cat(cond.tokens).to(m.dtype)).float()
+        text = m.cap_pad_token.float().expand(b, text_len, -1)
+        text = text.masked_scatter(inside[..., None], words)
         places = torch.cartesian_prod(
             torch.tensor([text_len + 1]), torch.arange(h // 2), torch.arange(w // 2)
         )
-        words = F.pad(torch.arange(1, text_len + 1)[:, None], (0, 2))
+        order = F.pad(torch.arange(1, text_len + 1)[:, None], (0, 2))
         image_freqs = m.rope_embedder(places.to(x.device))
-        text_freqs = m.rope_embedder(words.to(x.device))
+        text_freqs = m.rope_embedder(order.to(x.device))
         for layer in m.noise_refiner:
             image = self.through(layer, image, image_freqs, time)
         for layer in m.context_refiner:

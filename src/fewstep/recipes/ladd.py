@@ -21,20 +21,21 @@ from fewstep.train.optim import OptimConfig
 def ladd_shapes() -> Experiment:
     """Distil the packaged Shapes model to four steps, at the full budget.
 
-    Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured; the values are
-    leads from five single runs (LOG.md, 2026-11-21).
+    Hardware: one CPU core. Duration: not yet measured. Score: not yet measured; the values are
+    leads from single runs (LOG.md, 2026-11-21).
     """
     return Experiment(
         method=LADDConfig(
             layers=(1, 3, 5),
             heads=HeadsConfig(hidden=128, embed=64),
             renoise_mean=0.0,
-            warmup_steps=300,
+            student_every=1,
+            warmup_steps=60,
         ),
-        optim=LADDOptims(heads=OptimConfig(lr=2e-3), student=OptimConfig(lr=1e-4)),
-        data=DataConfig(samples=TeacherSamples(picture_share=0.25)),
-        loop=LoopConfig(steps=3000, checkpoint_every=250),
-        sampling=SamplingConfig(every=250),
+        optim=LADDOptims(heads=OptimConfig(lr=2e-3), student=OptimConfig(lr=3e-4)),
+        data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
+        loop=LoopConfig(steps=600, checkpoint_every=150),
+        sampling=SamplingConfig(every=150),
         threads=1,
     )
 
@@ -49,7 +50,8 @@ def ladd_shapes_demo() -> Experiment:
         full,
         method=replace(full.method, warmup_steps=0),
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
-        loop=LoopConfig(steps=300, checkpoint_every=100),
+        engine="fused",
+        loop=LoopConfig(steps=200, checkpoint_every=100),
         sampling=SamplingConfig(every=100),
         eval=EvalConfig(prompts=192, seeds=3, full_seeds=2),
     )

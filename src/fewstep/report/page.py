@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from fewstep.report.collect import Number, Picture, Row, RunRecord, collect
+from fewstep.report.collect import Comparison, Number, Picture, Row, RunRecord, collect
 from fewstep.report.plots import panels, svg
-from fewstep.report.verdict import METRICS, counted, digits, metric, shown, verdict
+from fewstep.report.verdict import METRICS, counted, digits, metric, repeated, shown, verdict
 from fewstep.runs import write_atomic
 
 QUESTION = "Does the few-step student draw like its teacher?"
@@ -52,10 +52,9 @@ def render(record: RunRecord) -> str:
         grids=[(embedded(p), p.caption) for p in record.grids],
         samples=[(embedded(p), p.caption) for p in spaced(record.samples, STRIPS)],
         cards=cards(record.rows),
-        table=table(record.rows),
+        tables=tables(record.rows),
         comparisons=[
-            (c.name, *shown(c.number, metric(c.metric).percent), goal(c.goal, c.metric),
-             counted(c.number))
+            (c.name, *compared(c), goal(c.goal, c.metric), counted(c.number))
             for c in record.comparisons
         ],
         plots=[(panel.title, Markup(svg(panel))) for panel in main],
@@ -75,6 +74,13 @@ def spaced(pictures: Sequence[Picture], count: int) -> list[Picture]:
     if len(pictures) <= count:
         return list(pictures)
     return [pictures[round(i * (len(pictures) - 1) / (count - 1))] for i in range(count)]
+
+
+def compared(comparison: Comparison) -> tuple[str, str]:
+    """Value and interval; a difference of two shares is told in points."""
+    value, interval = shown(comparison.number, metric(comparison.metric).percent)
+    share = comparison.metric.startswith("adherence")
+    return value.replace(" %", " points") if share else value, interval
 
 
 def goal(value: float | None, name: str) -> str:
@@ -107,8 +113,9 @@ def facts(record: RunRecord) -> list[str]:
     found = [record.name]
     if record.world:
         found.append(f"world: {record.world}")
-    if number := next((n for row in record.rows for n in row.metrics.values()), None):
-        found.append(counted(number))
+    numbers = [n for row in record.rows for n in row.metrics.values()]
+    if numbers:
+        found.append(repeated(numbers))
     if record.seconds is not None:
         found.append(f"trained for {duration(record.seconds)}")
     return found
@@ -171,9 +178,20 @@ def bar(number: Number, place: Any) -> tuple[float, float] | None:
     return left, round(right - left, 2)
 
 
-def table(rows: Sequence[Row]) -> dict[str, Any]:
-    """Every metric of every row as text, one number of decimals a column."""
+def tables(rows: Sequence[Row]) -> list[tuple[str, str, dict[str, Any]]]:
+    """(title, what it shows, table): all metrics, and what adherence is made of."""
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    parts = [name for name in names if name.startswith("adherence_")]
+    whole = [name for name in names if name not in parts]
+    found = [
+        ("All metrics", "Calls of the model make one picture; guidance takes two a step.", whole),
+        ("Parts of adherence", "Share of images in which this much is right.", parts),
+    ]
+    return [(title, text, table(rows, own)) for title, text, own in found if own]
+
+
+def table(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+    """Metrics of every row as text, one number of decimals a column."""
     places = {
         name: max(
             digits(row.metrics[name], metric(name).percent) for row in rows if name in row.metrics
@@ -191,7 +209,8 @@ def table(rows: Sequence[Row]) -> dict[str, Any]:
             (
                 row,
                 [cell(row, name) for name in names],
-                counted(next(iter(row.metrics.values()))) if row.metrics else "",
+                str(row.spec.get("model_calls", "")),
+                repeated(list(row.metrics.values())),
             )
             for row in rows
         ],

@@ -20,6 +20,7 @@ from fewstep.report.collect import Array, Curve
 INK = "#010203"
 """Drawn in place of the page's text colour, and replaced by `currentColor` in the SVG."""
 COLOURS = ("#3b82f6", "#f0883e", "#10a37f", "#a371f7", "#e5484d", "#0ea5b7", "#d6409f", "#8a8f98")
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 POINTS = 160
 """Points a line is averaged down to."""
 
@@ -150,7 +151,7 @@ def svg(panel: Panel) -> str:
         figure.patch.set_alpha(0)
         draw(panel, figure)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     return re.sub(r'(<svg[^>]*?) width="[^"]*pt"|(<svg[^>]*?) height="[^"]*pt"', r"\1\2", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewstep.report.collect import Comparison, Number, RunRecord
@@ -83,6 +84,11 @@ def counted(number: Number) -> str:
     if number.n_runs > 1:
         return f"{number.n_runs} training runs"
     return f"{number.n_prompts} prompts {TIMES} {number.n_seeds} seeds"
+
+
+def repeated(numbers: Sequence[Number]) -> str:
+    """`counted` of several numbers: each of its answers once."""
+    return ", ".join(dict.fromkeys(counted(n) for n in numbers))
 
 
 def verdict(record: RunRecord) -> tuple[str, str]:

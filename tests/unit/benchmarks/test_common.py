@@ -46,10 +46,6 @@ def test_measurements_are_kept_by_key_and_read_back_whole(tmp_path: Path) -> Non
             assert np.array_equal(getattr(found, name), getattr(direct, name), equal_nan=True)
     assert 0 <= first.saturated == again.saturated < 0.2
 
-    part = common.head(direct, 3)
-    assert part.prompts == PROMPTS[:3] and len(part.features) == 6 and part.index.max() == 2
-    assert np.array_equal(part.adherence["all"], direct.adherence["all"][:6])
-
 
 def test_another_way_of_drawing_or_judging_is_another_measurement() -> None:
     class Lenient(Shapes):

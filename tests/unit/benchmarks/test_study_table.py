@@ -16,7 +16,9 @@ from benchmarks.study_judge import (
     write_result,
 )
 from benchmarks.study_plan import plan
-from benchmarks.study_table import RECORDS, Row, collapse, gather
+from benchmarks.study_records import RECORDS
+from benchmarks.study_rows import NOTHING, Row, collapse, gather
+from benchmarks.study_table import cells
 
 from fewstep.evaluate.statistics import Estimate
 from fewstep.evaluate.suite import Measures, draws
@@ -51,9 +53,9 @@ def test_means_and_t_intervals_over_training_seeds() -> None:
 def test_differences_are_paired_by_training_seed() -> None:
     results = [result("default", s, a) for s, a in ((0, 0.5), (1, 0.7), (2, 0.9))]
     # Two seeds in another order, and one that the default lacks.
-    results += [result("n1", s, a) for s, a in ((2, 0.92), (0, 0.54), (5, 0.1))]
+    results += [result("loss_softplus", s, a) for s, a in ((2, 0.92), (0, 0.54), (5, 0.1))]
     rows = rows_of("ablations", results)
-    found = rows["n1"].minus(rows["default"], "adherence")
+    found = rows["loss_softplus"].minus(rows["default"], "adherence")
     half = 12.706205 * np.std([0.04, 0.02], ddof=1) / math.sqrt(2)
     assert found.value == pytest.approx(0.03)
     assert found.high - found.value == pytest.approx(half, abs=1e-6)
@@ -85,19 +87,53 @@ TEACHER = {
 }  # fmt: skip
 
 
+GAPS = (0.8, 0.85, 0.9, 0.95)
+
+
+def seeds_claims(results: list[Result]) -> dict:
+    rows = list(rows_of("seeds", results).values())
+    return {c.id.removeprefix("spine."): c for c in RECORDS["seeds"](rows, TEACHER, MADE)}
+
+
 def test_records_of_the_seeds() -> None:
-    results = [result("default", s, 0.94, gap) for s, gap in enumerate((0.8, 0.85, 0.9, 0.95))]
-    failed = Result("default", 4, 3.0, {}, failed="the loss was not finite")
-    rows = list(rows_of("seeds", [*results, failed]).values())
-    found = {c.id: c for c in RECORDS["seeds"](rows, TEACHER, MADE)}
-    gap, drop = found["spine.ladd_gap_closed"], found["spine.ladd_adherence_drop"]
+    found = seeds_claims([result("default", s, 0.94, gap) for s, gap in enumerate(GAPS)])
+    gap, drop = found["ladd_gap_closed"], found["ladd_adherence_drop"]
     assert (gap.value, gap.n, gap.met) == (pytest.approx(0.875), 4, True)
-    assert (drop.value, drop.met) == (pytest.approx(0.01), True)
-    assert "1 more gave no pictures" in gap.note
-    gone = found["spine.ladd_collapsed_runs"]
+    assert (drop.value, drop.n, drop.met) == (pytest.approx(0.01), 4, True)
+    assert found["ladd_collapsed_runs"].met is True
+    assert found["ladd_minutes"].value == pytest.approx((10 + 11 + 12 + 13) / 4)
+    assert found["ladd_layout_diversity"].value == pytest.approx(0.7)
+
+
+def test_a_run_without_pictures_nulls_the_claims_and_is_named() -> None:
+    results = [result("default", s, 0.94, gap) for s, gap in enumerate(GAPS)]
+    failed = Result("default", 4, 3.0, {}, failed="the loss was not finite")
+    found = seeds_claims([*results, failed])
+    for name in ("ladd_gap_closed", "ladd_adherence_drop", "ladd_layout_diversity"):
+        record = found[name]
+        assert (record.value, record.low, record.met, record.n) == (None, None, None, 5), name
+        assert "training seed 4: the loss was not finite" in record.note
+    gone = found["ladd_collapsed_runs"]
     assert (gone.value, gone.n, gone.met) == (1, 5, False)
-    assert found["spine.ladd_minutes"].value == pytest.approx((10 + 11 + 12 + 13 + 3) / 5)
-    assert found["spine.ladd_layout_diversity"].value == pytest.approx(0.7)
+    assert found["ladd_minutes"].value == pytest.approx((10 + 11 + 12 + 13 + 3) / 5)
+
+
+def test_a_number_that_one_run_lacks_nulls_its_claim_alone() -> None:
+    results = [result("default", s, 0.94, gap) for s, gap in enumerate((*GAPS, math.nan))]
+    found = seeds_claims(results)
+    assert found["ladd_gap_closed"].value is None
+    assert "training seed 4: its kid gap closed is not defined" in found["ladd_gap_closed"].note
+    assert found["ladd_adherence_drop"].value == pytest.approx(0.01)
+
+
+def test_a_cell_says_how_many_runs_it_stands_on() -> None:
+    results = [result("default", s, 0.9, gap) for s, gap in enumerate((0.5, 0.7))]
+    failed = Result("default", 2, 3.0, {}, failed="nan")
+    (row,) = rows_of("seeds", [*results, failed]).values()
+    assert all(text.endswith(", 2 of 3 runs") for text in cells(row.mean, row.runs))
+    (row,) = rows_of("seeds", results).values()
+    assert not any("runs" in text for text in cells(row.mean, row.runs))
+    assert cells(lambda m: NOTHING, 3)[0] == "-, 0 of 3 runs"
 
 
 def test_record_of_the_wrong_convention() -> None:

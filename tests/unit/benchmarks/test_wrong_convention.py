@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import study_judge, wrong_convention
+from benchmarks import study_judge
 from benchmarks.study_plan import changed
-from benchmarks.wrong_convention import WrongConvention, build_wrong
+from benchmarks.wrong_convention import PREFIX, WrongConvention, build_wrong
 from rich.console import Console
 from tests.tiny import tiny_zimage
 
+from fewstep.cli.commands import train
 from fewstep.evaluate.generate import fingerprint
 from fewstep.families.zimage import ZImage, ZImageBackbone
 from fewstep.methods.ladd import LADD
@@ -88,7 +89,7 @@ def test_the_student_is_exported_as_an_ordinary_model(
 ) -> None:
     out = tmp_path / "run"
     console = Console(quiet=True)
-    assert wrong_convention.train(experiment, out, "a test", console) == 0
+    assert train(experiment, out, "a test", console, build_wrong) == 0
     exported = ZImage.load(out / "model").backbone
     assert type(exported) is ZImageBackbone
     assert exported.state_dict().keys() == family.backbone.state_dict().keys()
@@ -96,6 +97,6 @@ def test_the_student_is_exported_as_an_ordinary_model(
     # The raw student in the checkpoint has the wrapper's prefix, which the judge takes off.
     (weights,) = (out / "checkpoints").glob("step_*/module.student.safetensors")
     names = study_judge.load_file(weights).keys()
-    assert {n.removeprefix(wrong_convention.PREFIX) for n in names} == exported.state_dict().keys()
-    assert all(n.startswith(wrong_convention.PREFIX) for n in names)
-    assert wrong_convention.train(experiment, out, "a test", console) == 0  # finished: left alone
+    assert {n.removeprefix(PREFIX) for n in names} == exported.state_dict().keys()
+    assert all(n.startswith(PREFIX) for n in names)
+    assert train(experiment, out, "a test", console, build_wrong) == 0  # finished: left alone

@@ -16,18 +16,21 @@ from fewstep.evaluate.generate import (
     GenerationSpec,
     fingerprint,
     generate,
-    noise,
+    names,
     picture_hash,
     stream,
 )
 from fewstep.evaluate.grids import Column, write_grid
 from fewstep.families.base import Backbone, Cond
+from fewstep.flow.sample import SamplerName
 from fewstep.rng import Rng, seed_of
 from fewstep.shapes import Latent, Pixels
 
 
 class ToyFamily:
     """A family around the toy backbone: two latent channels, linear decoding, words as numbers."""
+
+    sampler: SamplerName = "euler"
 
     def __init__(self) -> None:
         self.backbone: Backbone = ToyBackbone()
@@ -52,10 +55,13 @@ class ToyFamily:
     def sigmas(self, steps: int) -> tuple[float, ...]:
         return tuple(1 - i / steps for i in range(steps + 1))
 
-    def fingerprint(self) -> str:
-        return fingerprint(self.backbone)
+    def pipeline_guidance(self, w: float) -> float:
+        return w
 
-    def save(self, directory: Path, backbone: Backbone) -> None:
+    def fingerprint(self, backbone: Backbone | None = None) -> str:
+        return fingerprint(backbone or self.backbone)
+
+    def save(self, directory: Path, backbone: Backbone, sampler: SamplerName | None = None) -> None:
         raise NotImplementedError
 
 
@@ -86,9 +92,11 @@ def test_images_do_not_depend_on_batch_size_or_on_the_company_they_are_in() -> N
 
 
 def test_noise_is_no_training_noise_and_differs_between_prompts_and_seeds() -> None:
-    eps = noise(["a", "a", "b"], [0, 1, 0], (2, 8, 8))
-    assert torch.pdist(eps.flatten(1)).min() > 5
-    assert seed_of(0, 0, "evaluate", "0\x1fa") != seed_of(0, 0, "student", "0\x1fa")
+    ids = names(["a", "a", "b"], [0, 1, 0])
+    assert len(set(ids)) == 3
+    assert torch.pdist(Rng(0, 0, "evaluate", ids).randn(2, 8, 8).flatten(1)).min() > 5
+    streams = {seed_of(0, 0, phase, ids[0]) for phase in ("evaluate", "renoise", "student")}
+    assert len(streams) == 3
 
 
 def test_global_generator_is_left_alone() -> None:

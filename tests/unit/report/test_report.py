@@ -15,7 +15,7 @@ import pytest
 from tests.unit.report.demo_run import COMMAND, FEW, FULL, STUDENT, demo_run
 
 from fewstep.report.collect import Comparison, Curve, Number, collect
-from fewstep.report.page import render, write_report
+from fewstep.report.page import facts, render, tables, write_report
 from fewstep.report.plots import panels, thinned
 from fewstep.report.verdict import answer, shown
 from fewstep.runs import RunError
@@ -147,6 +147,28 @@ def test_no_gap_is_said_and_not_dressed_up(run: Path, tmp_path: Path) -> None:
     record["grids"] = []
     (tmp_path / "evaluation.json").write_text(json.dumps(record))
     assert "Cannot tell" in render(collect(tmp_path))
+
+
+def test_rows_on_fewer_pictures_say_so(run: Path, tmp_path: Path) -> None:
+    record = json.loads((run / "evaluation.json").read_text())
+    record["grids"] = []
+    for estimate in record["rows"][1]["metrics"].values():
+        estimate["n_seeds"] = 2
+    (tmp_path / "evaluation.json").write_text(json.dumps(record))
+    found = collect(tmp_path)
+    four, two = (f"128 prompts \u00d7 {n} seeds" for n in (4, 2))
+    assert facts(found)[-1] == f"{four}, {two}"
+    (_, _, shown_table), (_, _, parts) = tables(found.rows)
+    assert [head.label for head in parts["heads"]] == ["Count", "Colour", "Shape"]
+    assert [(row.role, calls, n) for row, _, calls, n in shown_table["rows"]] == [
+        ("truth", "", four), ("teacher_full", "60", two), ("teacher_few", "4", four),
+        ("student", "4", four),
+    ]  # fmt: skip
+
+
+def test_a_difference_of_shares_is_told_in_points(html: str) -> None:
+    assert "\u22121.9 points" in html and "\u22121.9 %" not in html
+    assert "85.4 points" not in html
 
 
 def test_digits_follow_the_interval() -> None:

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from fewstep.families.base import Cond
 from fewstep.families.pictures import PictureReader
 from fewstep.families.text import read
-from fewstep.families.zimage import PICTURE_ENCODER, ZImage
+from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow import path
 from fewstep.recipes.shapes_teacher.aids import Plan, Sight
@@ -125,8 +125,6 @@ def export(
     kept = [p.clone() for p in current]
     torch._foreach_copy_(current, list(values))
     family.save(out, family.backbone)
-    assert family.pictures is not None
-    family.pictures.save(out / PICTURE_ENCODER)
     torch._foreach_copy_(current, kept)
 
 

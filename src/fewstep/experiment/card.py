@@ -1,0 +1,58 @@
+"""The model card of an exported student: what it is, how to sample it and what made it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from fewstep.experiment.config import Experiment
+from fewstep.families.base import Family
+from fewstep.flow.sigmas import levels
+
+
+def card(experiment: Experiment, family: Family) -> str:
+    """README.md of the directory, with the front matter that model hubs read."""
+    model, steps, samples = experiment.model, experiment.sampling.steps, experiment.data.samples
+    on_hub = model.count("/") == 1 and not Path(model).expanduser().exists()
+    # a directory on this machine is nobody else's base model, and its path nobody's business
+    base = [f"base_model: {model}"] if on_hub else []
+    name = model if on_hub else Path(model).name
+    method = type(experiment.method).__name__.removesuffix("Config")
+    grid = ", ".join(f"{s:.4g}" for s in levels(family.sigmas(steps)))
+    between = {
+        "euler": "Euler between them",
+        "renoise": "fresh noise between them (the scheduler's `stochastic_sampling`, drawn from "
+        "torch's global\n  stream: `torch.manual_seed` makes a picture repeatable)",
+    }[experiment.sampling.sampler]
+    drawn = f"{samples.steps} steps and w = {samples.guidance:g}"
+    front = ["---", *base, "library_name: diffusers", "pipeline_tag: text-to-image",
+             "tags:", "- fewstep", "---"]  # fmt: skip
+    return (
+        "\n".join(front)
+        + f"""
+
+# {name}, in {steps} steps
+
+A student of `{name}` that makes a picture in {steps} calls of the model, without guidance.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("path/to/this/folder")
+image = pipe(
+    "a prompt", height={samples.height}, width={samples.width},
+    num_inference_steps={steps}, guidance_scale={family.pipeline_guidance(1.0)},
+).images[0]
+```
+
+- **Sampling**: {steps} steps at noise levels {grid} (1 is noise), {between}.
+  The pipeline's own grid at this number of steps is the same; the student was trained for these
+  levels alone.
+- **Guidance**: w = 1.0, which is none. This pipeline calls it
+  `guidance_scale={family.pipeline_guidance(1.0)}`.
+- **Training**: {method}, {experiment.loop.steps} steps of batch {experiment.data.batch_size}, seed
+  {experiment.seed}, towards pictures that `{name}` draws in {drawn}.
+- **Made by**: fewstep {version("fewstep")}; the `config.yaml` of the run is the whole recipe.
+- **Licence**: that of `{name}`.
+"""
+    )

@@ -1,0 +1,98 @@
+"""Which prompts are trained on, previewed and evaluated: those of the world, or lines of a file.
+
+A file has one list. Training reads it from the start, everything else from its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewstep.errors import UserError
+from fewstep.experiment.config import Experiment
+from fewstep.worlds.base import World
+from fewstep.worlds.shapes.prompts import look_of, understand
+from fewstep.worlds.shapes.world import Shapes
+
+
+def training_prompts(experiment: Experiment, world: World | None) -> list[str]:
+    """One for each teacher sample; UserError for a file that cannot give them."""
+    n = experiment.data.samples.prompts
+    lines = lines_of(experiment, world, n, "data.samples.prompts")
+    return world_prompts(world, "train", n) if lines is None else lines[:n]
+
+
+def preview_prompts(experiment: Experiment, world: World | None) -> list[str]:
+    """Of the pictures drawn while training. A short file may have some of them in training too."""
+    n = experiment.sampling.prompts
+    lines = lines_of(experiment, world, n, "sampling.prompts")
+    return world_prompts(world, "val", n) if lines is None else lines[-n:]
+
+
+def evaluation_prompts(experiment: Experiment, world: World | None) -> list[str]:
+    """Different prompts, none of them trained on; UserError for a file too short for that."""
+    n, trained = experiment.eval.prompts, experiment.data.samples.prompts
+    lines = lines_of(experiment, world, n, "eval.prompts")
+    if lines is None:
+        return list(dict.fromkeys(world_prompts(world, experiment.eval.split, n)))
+    if trained + n > len(lines):
+        raise UserError(
+            f"the prompt {lines[-n]!r} would be both trained on and evaluated: the prompts file "
+            f"{experiment.data.prompts_file} has {len(lines)} different prompts, of which training "
+            f"takes the first {trained} and eval the last {n}; lower eval.prompts or "
+            "data.samples.prompts, or add prompts"
+        )
+    return lines[-n:]
+
+
+def check_prompts(experiment: Experiment, world: World | None) -> None:
+    """UserError for a file that cannot serve all three; a world always can."""
+    if experiment.data.prompts_file is not None:
+        training_prompts(experiment, world)
+        preview_prompts(experiment, world)
+        if world is not None:  # which alone can judge
+            evaluation_prompts(experiment, world)
+
+
+def world_prompts(world: World | None, split: str, n: int) -> list[str]:
+    assert world is not None  # Experiment checks that there is a file otherwise
+    return world.prompts(split, n)
+
+
+def lines_of(experiment: Experiment, world: World | None, n: int, key: str) -> list[str] | None:
+    """The different prompts of the file, at least n (`key` asks for them); None without a file."""
+    if experiment.data.prompts_file is None:
+        return None
+    path = Path(experiment.data.prompts_file).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.prompts_file: the prompts file {path} cannot be read: {error}"
+        ) from None
+    prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if len(prompts) < n:
+        raise UserError(
+            f"the prompts file {path} has {len(prompts)} different prompts, but {n} are asked for; "
+            f"lower {key} or add prompts"
+        )
+    if world is not None:
+        check_readable(world, prompts, path)
+    return prompts
+
+
+def check_readable(world: World, prompts: Sequence[str], path: Path) -> None:
+    """UserError names the first prompt of which the world knows no true picture."""
+    match world:
+        case Shapes():
+            for prompt in prompts:
+                try:
+                    for role in understand(prompt).roles:
+                        look_of(role, None)
+                except ValueError as error:
+                    raise UserError(
+                        f"the world cannot read the prompt {prompt!r} of the prompts file {path} "
+                        f"({error}); write prompts of that world, or set world to none"
+                    ) from None
+        case _:
+            raise TypeError(f"nothing is known of what the world {world.name} can read")

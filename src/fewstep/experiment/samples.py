@@ -1,0 +1,76 @@
+"""What the student learns from: teacher samples, and everything that decides them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fewstep.data.cache import SampleCache, check_writable
+from fewstep.data.precompute import Told, precompute, text_hash
+from fewstep.errors import UserError
+from fewstep.experiment.config import Experiment
+from fewstep.experiment.prompts import training_prompts
+from fewstep.families.pictures import CLOSE, OPEN, PAD
+from fewstep.families.text import chat
+from fewstep.families.zimage import ZImage
+from fewstep.families.zimage_fused import FusedZImage
+from fewstep.worlds.base import World
+
+
+def teacher_samples(
+    experiment: Experiment, family: ZImage, world: World | None, told: Told
+) -> SampleCache:
+    cfg, prompts = experiment.data.samples, training_prompts(experiment, world)
+    root, directory = places(experiment)
+    return precompute(
+        cfg,
+        family,
+        prompts,
+        root,
+        shown=None if world is None else world.in_context,
+        facts=facts(experiment, family, world, prompts),
+        directory=directory,
+        told=told,
+    )
+
+
+def places(experiment: Experiment) -> tuple[Path, Path | None]:
+    """The root of all caches, and the very directory where one is given."""
+    data = experiment.data
+    directory = None if data.directory is None else Path(data.directory).expanduser()
+    return Path(data.cache).expanduser(), directory
+
+
+def check_samples(experiment: Experiment, family: ZImage, world: World | None) -> None:
+    """UserError for what would make the samples impossible, before the first is drawn."""
+    cfg = experiment.data.samples
+    family.latent_shape(cfg.height, cfg.width)
+    if cfg.picture_share and world is None:
+        raise UserError("data.samples.picture_share > 0 needs a world that can draw pictures")
+    if cfg.picture_share and family.pictures is None:
+        raise UserError(
+            f"data.samples.picture_share is {cfg.picture_share:g}, but the model "
+            f"{experiment.model} has no picture encoder; set it to 0"
+        )
+    root, directory = places(experiment)
+    check_writable(directory or root)
+
+
+def facts(
+    experiment: Experiment, family: ZImage, world: World | None, prompts: Sequence[str]
+) -> dict[str, Any]:
+    """What decides samples besides weights and numbers: how products are computed, how prompts
+    and pictures are read."""
+    engine, tokenizer = str(experiment.engine), family.pipeline.tokenizer
+    if isinstance(family.backbone, FusedZImage):
+        engine += f", {str(family.backbone.low).removeprefix('torch.')} products"
+    [turn] = chat(tokenizer, ["PROMPT"])
+    read = [turn, *prompts]
+    found: dict[str, Any] = {"engine": engine, "dtype": experiment.dtype, "chat": turn}
+    if experiment.data.samples.picture_share and world is not None and family.pictures is not None:
+        found |= {"world": world.name, "picture_pixels": list(family.pictures.pixels)}
+        few = prompts[:16]
+        read += [OPEN + PAD + CLOSE, *world.in_context(few, range(len(few)))[0]]
+    # the tokens, not the vocabulary: words that no prompt has decide nothing
+    return found | {"tokens": text_hash(str(tokenizer(read).input_ids))}
