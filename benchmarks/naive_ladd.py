@@ -37,7 +37,7 @@ class NaiveLADD:
     def phases(self, step: int) -> Iterator[Phase]:
         ladd = self.ladd
         yield Phase("heads", ladd.heads, partial(self.heads_loss, step=step))
-        if (step + 1) % ladd.cfg.student_every == 0:
+        if ladd.cfg.student_moves(step):
             after = partial(ladd.ema.update, ladd.student)
             yield Phase("student", ladd.student, partial(self.student_loss, step=step), after)
 

@@ -66,6 +66,7 @@ def tiny_ladd(*, dim: int = 32, depth: int = 2, channels: int = 4, student_every
         layers=tuple(range(1, depth, 2)),
         heads=HeadsConfig(hidden=32, embed=32),
         student_every=student_every,
+        heads_first=0,
         warmup_steps=0,
     )
     teacher = tiny_backbone(dim=dim, depth=depth, channels=channels, seed=0).requires_grad_(False)

@@ -101,7 +101,7 @@ def value(experiment: Experiment, key: str) -> Any:
     return flat(to_dict(experiment))[key]
 
 
-COUNTS = ("method.warmup_steps", "optim.heads.warmup", "optim.student.warmup")
+COUNTS = ("method.warmup_steps", "method.heads_first", "optim.heads.warmup", "optim.student.warmup")
 """Counts of steps that belong to a budget."""
 RHYTHM = ("loop.log_every", "loop.checkpoint_every", "sampling.every")
 

@@ -26,6 +26,7 @@ CFG = LADDConfig(
     layers=(0, 2),
     heads=HeadsConfig(hidden=16, groups=4, embed=8),
     student_every=2,
+    heads_first=0,
     warmup_steps=3,
     ema_decay=0.9,
 )

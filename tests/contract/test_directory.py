@@ -78,6 +78,9 @@ FAULTS: dict[str, tuple[Wrong, tuple[str, ...]]] = {
         lambda m: edit(m / "transformer/config.json", dim=96, axes_dims=[8, 8, 8]),
         ("transformer", "shape"),
     ),
+    "a width that no rotation fits": (
+        lambda m: edit(m / "transformer/config.json", dim=64), ("transformer", "cannot be"),
+    ),
     "a text layer more": (
         lambda m: edit(
             m / "text_encoder/config.json", num_hidden_layers=4, layer_types=["full_attention"] * 4

@@ -22,7 +22,9 @@ from fewstep.nets.heads import Heads, HeadsConfig
 from fewstep.rng import Rng
 
 HEADS = HeadsConfig(hidden=16, groups=4, embed=8)
-BASE = LADDConfig(layers=(0, 2), heads=HEADS, student_every=1, warmup_steps=0, ema_decay=0.5)
+BASE = LADDConfig(
+    layers=(0, 2), heads=HEADS, student_every=1, heads_first=0, warmup_steps=0, ema_decay=0.5
+)
 
 
 def ladd(cfg: LADDConfig = BASE, *, seed: int = 0, **sizes: int) -> LADD:
@@ -112,6 +114,11 @@ def test_schedule_is_said_in_phases() -> None:
     names = [[p.name for p in method.phases(step)] for step in range(6)]
     both = ["heads", "student"]
     assert names == [["heads"], ["heads"], both] * 2
+
+
+def test_the_heads_have_the_first_steps_for_themselves() -> None:
+    method = ladd(replace(BASE, student_every=2, heads_first=4))
+    assert [len(list(method.phases(step))) for step in range(8)] == [1, 1, 1, 1, 1, 2, 1, 2]
 
 
 def test_heads_only_steps_build_no_graph_of_the_student() -> None:
@@ -367,6 +374,7 @@ def test_construction_refuses_what_cannot_work() -> None:
         ({"student_probs": (0.7, 0.1, 0.1, 0.2)}, "student_probs must be >= 0 and sum to 1"),
         ({"warmup_probs": (1.5, -0.5, 0.0, 0.0)}, "warmup_probs must be >= 0 and sum to 1"),
         ({"student_every": 0}, "student_every must be >= 1, got 0"),
+        ({"heads_first": -1}, "heads_first must be >= 0, got -1"),
         ({"warmup_steps": -1}, "warmup_steps must be >= 0, got -1"),
         ({"renoise_std": 0.0}, "renoise_std must be > 0, got 0.0"),
         ({"r1_weight": -1.0}, "r1_weight must be > 0, got -1.0"),

@@ -7,9 +7,10 @@
     student  minimises E student(D(F(x0_hat)))
 
 The heads move at every step, the student at every N-th, after the heads and against the moved
-ones. On such a step the fakes go through student and teacher once: the heads' phase works on the
-detached features, the student's phase on the same features with their graph. The gradients are
-those of separate passes, bit for bit (`tests/equivalence/test_one_pass.py`).
+ones; at the start the heads have `heads_first` steps for themselves. On a step of both, the fakes
+go through student and teacher once: the heads' phase works on the detached features, the student's
+phase on the same features with their graph. The gradients are those of separate passes, bit for bit
+(`tests/equivalence/test_one_pass.py`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class LADDConfig:
     """Steps of the loop (= moves of the heads) before `student_probs` apply."""
     student_every: int = 3
     """N: the student moves at steps N - 1, 2N - 1, ..., so the heads have always seen N batches."""
+    heads_first: int = 50
+    """Steps before the student's first move. New heads tell nothing: their gradients are tiny and
+    random, but Adam makes full steps of them, and the student is spoilt before the game begins."""
 
     renoise_mean: float = 1.0
     """m: logit of the median re-noise level. High levels hide texture: heads judge structure."""
@@ -92,8 +96,9 @@ class LADDConfig:
                 raise ValueError(f"ladd.{name} must be >= 0 and sum to 1, got {probs}")
         if self.student_every < 1:
             raise ValueError(f"ladd.student_every must be >= 1, got {self.student_every}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"ladd.warmup_steps must be >= 0, got {self.warmup_steps}")
+        for name in ("warmup_steps", "heads_first"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"ladd.{name} must be >= 0, got {getattr(self, name)}")
         for name, value in (
             ("renoise_std", self.renoise_std),
             ("r1_weight", self.r1_weight),
@@ -105,6 +110,9 @@ class LADDConfig:
             raise ValueError(f"ladd.misaligned_weight must be >= 0, got {self.misaligned_weight}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ladd.ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+    def student_moves(self, step: int) -> bool:
+        return step >= self.heads_first and (step + 1) % self.student_every == 0
 
     def probs(self, step: int) -> tuple[float, ...]:
         """How often each student level is drawn at this step."""
@@ -177,8 +185,7 @@ class LADD:
         return self.ema.module
 
     def phases(self, step: int) -> Iterator[Phase]:
-        student_moves = (step + 1) % self.cfg.student_every == 0
-        fakes: Fakes | None = {} if student_moves else None
+        fakes: Fakes | None = {} if self.cfg.student_moves(step) else None
         yield Phase("heads", self.heads, partial(self.heads_loss, step=step, fakes=fakes))
         if fakes is not None:
             yield Phase(

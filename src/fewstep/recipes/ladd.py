@@ -30,12 +30,15 @@ def ladd_shapes() -> Experiment:
             heads=HeadsConfig(hidden=128, embed=64),
             renoise_mean=0.0,
             student_every=1,
-            warmup_steps=60,
+            warmup_steps=100,
         ),
-        optim=LADDOptims(heads=OptimConfig(lr=2e-3), student=OptimConfig(lr=3e-4)),
+        optim=LADDOptims(
+            heads=OptimConfig(lr=2e-3),
+            student=OptimConfig(lr=3e-4, warmup=50, schedule="cosine"),
+        ),
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
-        loop=LoopConfig(steps=600, checkpoint_every=150),
-        sampling=SamplingConfig(every=150),
+        loop=LoopConfig(steps=500, checkpoint_every=125),
+        sampling=SamplingConfig(every=125),
         threads=1,
     )
 
@@ -51,9 +54,9 @@ def ladd_shapes_demo() -> Experiment:
         method=replace(full.method, warmup_steps=0),
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
         engine="fused",
-        loop=LoopConfig(steps=200, checkpoint_every=100),
-        sampling=SamplingConfig(every=100),
-        eval=EvalConfig(prompts=192, seeds=3, full_seeds=2),
+        loop=LoopConfig(steps=240, checkpoint_every=80),
+        sampling=SamplingConfig(every=80),
+        eval=EvalConfig(prompts=160, seeds=3, full_seeds=2),
     )
 
 
