@@ -30,28 +30,27 @@ def ladd_shapes() -> Experiment:
             heads=HeadsConfig(hidden=128, embed=64),
             renoise_mean=0.0,
             student_every=1,
-            warmup_steps=100,
+            warmup_steps=0,
         ),
         optim=LADDOptims(
             heads=OptimConfig(lr=2e-3),
-            student=OptimConfig(lr=3e-4, warmup=50, schedule="cosine"),
+            student=OptimConfig(lr=3e-4, warmup=50),
         ),
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
-        loop=LoopConfig(steps=500, checkpoint_every=125),
-        sampling=SamplingConfig(every=125),
+        loop=LoopConfig(steps=300, checkpoint_every=100),
+        sampling=SamplingConfig(every=100),
         threads=1,
     )
 
 
 def ladd_shapes_demo() -> Experiment:
-    """The same in a few minutes, without the curriculum: what `fewstep demo` runs.
+    """The same with fewer samples and steps: what `fewstep demo` runs.
 
     Hardware: two CPU cores. Duration: not yet measured. Score: not yet measured.
     """
     full = ladd_shapes()
     return replace(
         full,
-        method=replace(full.method, warmup_steps=0),
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
         engine="fused",
         loop=LoopConfig(steps=240, checkpoint_every=80),
