@@ -2,8 +2,9 @@
 
 Stage 2 teaches the vision tower and the language model to keep what is in a picture: a tower that
 starts blind learns little from the flow. The same loss, at a small weight, goes on in stage 3.
-Stage 3 trains transformer, text encoder and vision tower together on ||v_theta - (eps - x0)||^2:
-Muon for the transformer's matrices, AdamW for the rest, a constant rate with a linear end, EMA.
+Stage 3 trains transformer, text encoder and vision tower together on ||v_theta - (eps - x0)||^2,
+with the plan of `aids.py` at a weight that falls to zero with the learning rates: Muon for the
+transformer's matrices, AdamW for the rest, a constant rate with a long linear end, EMA.
 Running the same command again resumes from the last checkpoint.
 """
 
