@@ -21,8 +21,8 @@ from fewstep.train.optim import OptimConfig
 def ladd_shapes() -> Experiment:
     """Distil the packaged Shapes model to four steps, at the full budget.
 
-    Hardware: one CPU core. Duration: about 4 minutes with engine = compiled. Score: not yet good: of
-    4 training seeds two closed a quarter of the KID gap and two widened it (docs/ladd_seeds.md).
+    Hardware: one CPU core. Duration: about 4 minutes with engine = compiled. Score: not yet good:
+    of 4 training seeds two closed a quarter of the KID gap and two widened it (docs/ladd_seeds.md).
     """
     return Experiment(
         method=LADDConfig(
