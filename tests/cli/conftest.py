@@ -25,6 +25,7 @@ def options(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "data.samples.picture-share": 0.0, "data.batch-size": 4, "loop.steps": 2,
         "loop.log-every": 1, "loop.checkpoint-every": 1, "sampling.every": 1,
         "sampling.prompts": 2, "eval.prompts": 8, "eval.seeds": 2, "method.student-every": 1,
-        "method.warmup-steps": 0, "method.heads.hidden": 16, "method.heads.embed": 8,
+        "method.heads-first": 0, "method.warmup-steps": 0, "method.heads.hidden": 16,
+        "method.heads.embed": 8,
     }  # fmt: skip
     return [word for name, value in values.items() for word in (f"--{name}", str(value))]

@@ -251,7 +251,7 @@ def test_levels_that_the_sampler_does_not_visit(
 def test_not_finite_loss_stops_with_one_sentence(
     options: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--optim.student.lr", "1e38", "--method.heads-first", "0", "--loop.steps", "8"]
+    words = ["--optim.student.lr", "1e38", "--loop.steps", "8"]
     words += ["--loop.max-skips", "2"]
     out = tmp_path / "run"
     assert main(["train", "ladd_shapes", *options, *words, "--out", str(out)]) == 2
