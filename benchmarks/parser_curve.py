@@ -27,7 +27,7 @@ from fewstep.rng import seed_of
 from fewstep.worlds.shapes.judge import judge, judge_concept
 from fewstep.worlds.shapes.prompts import CONCEPT, Role, Spec, meaning, scene_for, understand
 from fewstep.worlds.shapes.render import render
-from fewstep.worlds.shapes.scene import Scene, WorldConfig, draw_concept
+from fewstep.worlds.shapes.scene import CROWDED, Scene, draw_concept
 from fewstep.worlds.shapes.world import Shapes
 
 matplotlib.use("Agg")
@@ -94,7 +94,7 @@ def main() -> None:
     options.add_argument("--damaged", type=int, default=400, help="pictures per kind of damage")
     args = options.parse_args()
     torch.set_num_threads(1)
-    cfg = WorldConfig()
+    cfg = CROWDED
     prompts = Shapes(cfg).prompts("test", args.n)
     specs = [understand(p) for p in prompts]
     scenes = [

@@ -21,6 +21,7 @@ from fewstep.worlds.shapes.prompts import (
 )
 from fewstep.worlds.shapes.render import render
 from fewstep.worlds.shapes.scene import (
+    CROWDED,
     OUTLINES,
     Look,
     Outline,
@@ -30,7 +31,7 @@ from fewstep.worlds.shapes.scene import (
     draw_concept,
 )
 
-CFG = WorldConfig()
+CFG = CROWDED
 RED = (0.95, 0.05, 0.05)
 BLUE = (0.05, 0.05, 0.95)
 GRAY = (0.5, 0.5, 0.5)
@@ -179,11 +180,13 @@ def test_empty_full_and_wild_pictures_are_read() -> None:
 def test_layouts_stand_in_the_order_of_the_roles() -> None:
     things = (thing(x=0.7), thing(x=0.2, y=0.3), thing("square", x=0.5, y=0.8, colour=BLUE))
     image = render([Scene(GRAY, things)])
-    (row,) = layouts(image, ["a blue square and two red circles"])
+    (row,) = layouts(image, ["a blue square and two red circles"], CROWDED)
     spots = row.reshape(CFG.max_objects, 3)
     want = [(0.5, 0.8, 0.13), (0.2, 0.3, 0.13), (0.7, 0.5, 0.13)]
     np.testing.assert_allclose(spots, want, atol=0.004)
-    (less,) = layouts(image, ["a green star and a blue square"])
+    (more,) = layouts(image, ["a blue square and two red circles"], WorldConfig(max_objects=1))
+    np.testing.assert_array_equal(more, row)  # a prompt may ask for more than the level draws
+    (less,) = layouts(image, ["a green star and a blue square"], CROWDED)
     gone, square, unasked = less.reshape(3, 3)
     assert not np.isnan(square).any() and np.isnan(unasked).all()
     assert np.isnan(gone).all()

@@ -23,10 +23,10 @@ from fewstep.worlds.shapes.prompts import (
     split_of,
     understand,
 )
-from fewstep.worlds.shapes.scene import HUES, OUTLINES, WorldConfig, draw_concept, related
+from fewstep.worlds.shapes.scene import CROWDED, HUES, OUTLINES, draw_concept, related
 from fewstep.worlds.shapes.world import Shapes
 
-CFG = WorldConfig()
+CFG = CROWDED
 
 
 def test_every_saying_is_understood_as_it_was_meant() -> None:

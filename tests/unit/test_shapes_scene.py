@@ -9,6 +9,7 @@ import pytest
 from fewstep.worlds.shapes.prompts import RELATIONS
 from fewstep.worlds.shapes.scene import (
     BACKGROUNDS,
+    CROWDED,
     HUES,
     OUTLINES,
     Look,
@@ -20,7 +21,7 @@ from fewstep.worlds.shapes.scene import (
     related,
 )
 
-CFG = WorldConfig()
+CFG = CROWDED
 LOOKS = [Look(h, o) for h in HUES.values() for o in OUTLINES.values()]
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from fewstep.errors import UserError
 from fewstep.recipes.shapes_features import FeaturesConfig, blurred, train
 from fewstep.worlds.base import World
 from fewstep.worlds.shapes.features import WIDTH, extract, load_features
 from fewstep.worlds.shapes.prompts import CONCEPT, meaning, understand
-from fewstep.worlds.shapes.scene import draw_concept
+from fewstep.worlds.shapes.scene import WorldConfig, draw_concept
 from fewstep.worlds.shapes.world import Shapes
 
 WORLD: World = Shapes()
@@ -34,7 +35,14 @@ def test_prompts_are_the_same_and_a_prefix_of_more() -> None:
 
 def test_prompts_of_a_split_differ_in_meaning() -> None:
     prompts = WORLD.prompts("test", 300)
-    assert len({meaning(understand(p)) for p in prompts}) >= 297
+    assert len({meaning(understand(p)) for p in prompts}) == 300
+
+
+def test_a_split_that_is_used_up_says_so() -> None:
+    tiny = Shapes(WorldConfig(max_objects=1, sized=0, backgrounds=("white",)))
+    assert len(tiny.prompts("heldout", 6)) == 6  # three pairs, with and without the background
+    with pytest.raises(UserError, match="about 6 prompts of distinct meaning, 7 were asked for"):
+        tiny.prompts("heldout", 7)
 
 
 def test_truth_depends_on_prompt_and_seed_alone() -> None:

@@ -33,7 +33,7 @@ from fewstep.runs import replacing
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
 from fewstep.worlds.base import World
-from fewstep.worlds.shapes.world import Shapes
+from fewstep.worlds.shapes.world import LEVELS, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,8 @@ def load_family(
 
 def make_world(experiment: Experiment) -> World | None:
     match experiment.world:
-        case "shapes":
-            return Shapes()
+        case "shapes" | "shapes-crowded" | "shapes-hard":
+            return Shapes(LEVELS[experiment.world], experiment.world)
         case "none":
             return None
         case _:

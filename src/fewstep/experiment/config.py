@@ -77,8 +77,9 @@ class Experiment:
 
     model: str = "shapes"
     """A diffusers directory or hub id; "shapes" is the small model that comes with the package."""
-    world: Literal["shapes", "none"] = "shapes"
-    """Where prompts and the truth come from; "none" needs data.prompts_file."""
+    world: Literal["shapes", "shapes-crowded", "shapes-hard", "none"] = "shapes"
+    """Where prompts and the truth come from; "none" needs data.prompts_file. The model in the
+    package was trained for "shapes"."""
     method: MethodConfig
     optim: LADDOptims = field(default_factory=LADDOptims)
     data: DataConfig = field(default_factory=DataConfig)
@@ -103,6 +104,12 @@ class Experiment:
             raise ValueError("data.prompts_file is needed when world is none: one prompt a line")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be >= 1 or none, got {self.threads}")
+        if not any(map(self.method.student_moves, range(self.loop.steps))):
+            raise ValueError(
+                f"loop.steps = {self.loop.steps} ends before the student's first move "
+                f"(method.heads_first = {self.method.heads_first}, method.student_every = "
+                f"{self.method.student_every}): train longer, or lower method.heads_first"
+            )
         smallest = self.data.micro_batch or self.data.batch_size
         if smallest == 1 and self.method.loss == "hinge":
             raise ValueError(

@@ -28,16 +28,18 @@ def ladd_shapes() -> Experiment:
         method=LADDConfig(
             layers=(1, 3, 5),
             heads=HeadsConfig(hidden=128, embed=64),
+            # the sampler visits every level once, and the small teacher needs all of them
+            student_probs=(0.25, 0.25, 0.25, 0.25),
             renoise_mean=0.0,
             student_every=1,
             warmup_steps=0,
         ),
         optim=LADDOptims(
             heads=OptimConfig(lr=2e-3),
-            student=OptimConfig(lr=3e-4, warmup=50),
+            student=OptimConfig(lr=1e-4, warmup=50, schedule="cosine"),
         ),
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
-        loop=LoopConfig(steps=300, checkpoint_every=100),
+        loop=LoopConfig(steps=600, checkpoint_every=100),
         sampling=SamplingConfig(every=100),
         threads=1,
     )

@@ -24,7 +24,7 @@ from fewstep.rng import seed_of
 from fewstep.worlds.shapes.features import CHANNELS, WEIGHTS, ShapesFeatures
 from fewstep.worlds.shapes.prompts import Spec, draw_spec, scene_for
 from fewstep.worlds.shapes.render import coverage, render
-from fewstep.worlds.shapes.scene import Scene, WorldConfig
+from fewstep.worlds.shapes.scene import CROWDED, Scene, WorldConfig
 
 STRIDE = math.prod(stride for _, _, stride in CHANNELS)
 
@@ -167,7 +167,7 @@ def whiten(
 
 def main(cfg: FeaturesConfig | None = None) -> None:
     cfg = cfg or FeaturesConfig()
-    net = train(cfg, WorldConfig())
+    net = train(cfg, CROWDED)
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, cfg.out)
     print(f"wrote {cfg.out}")
 

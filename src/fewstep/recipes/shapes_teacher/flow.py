@@ -5,6 +5,7 @@ starts blind learns little from the flow. The same loss, at a small weight, goes
 Stage 3 trains transformer, text encoder and vision tower together on ||v_theta - (eps - x0)||^2,
 with the plan of `aids.py` at a weight that falls to zero with the learning rates: Muon for the
 transformer's matrices, AdamW for the rest, a constant rate with a long linear end, EMA.
+Stage 4 is stage 3 again, from its weights, on the level that is shipped.
 Running the same command again resumes from the last checkpoint.
 """
 
@@ -35,7 +36,9 @@ from fewstep.recipes.shapes_teacher.aids import Plan, Sight
 from fewstep.recipes.shapes_teacher.data import TeacherBatches, TeacherData, concept_scene
 from fewstep.recipes.shapes_teacher.parts import new_model
 from fewstep.worlds.shapes.render import render
-from fewstep.worlds.shapes.scene import draw_concept
+from fewstep.worlds.shapes.scene import CROWDED, draw_concept
+
+STATE = "state.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,16 @@ class FlowConfig:
     sigma_std: float = 1.1
     save_every: int = 500
     seed: int = 0
+
+
+CROWDED_FLOW = FlowConfig(data=TeacherData(world=CROWDED))
+"""Stage 3: the harder level first, so that nothing has to be learnt twice."""
+
+SHIPPED_FLOW = FlowConfig(
+    data=TeacherData(seed=1), steps=7000, cooldown=6700, matrix_lr=1.2e-3, vector_lr=7e-4,
+    reader_matrix_lr=8e-4, reader_vector_lr=5e-4, seed=1,
+)  # fmt: skip
+"""Stage 4."""
 
 
 def see(reader: PictureReader, sight: Sight, cfg: FlowConfig) -> None:
@@ -114,6 +127,11 @@ def save(file: Path, state: dict[str, object]) -> None:
     os.replace(temp, file)
 
 
+def load_modules(modules: dict[str, nn.Module], saved: dict[str, dict[str, Tensor]]) -> None:
+    for name, module in modules.items():
+        module.load_state_dict(saved[name])
+
+
 def weights(modules: dict[str, nn.Module]) -> list[Tensor]:
     return [p.detach() for m in modules.values() for p in m.parameters()]
 
@@ -129,7 +147,10 @@ def export(
     torch._foreach_copy_(current, kept)
 
 
-def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True) -> None:
+def train_flow(
+    vae_dir: Path, out: Path, cfg: FlowConfig, start: Path | None = None, compiled: bool = True
+) -> None:
+    """Stages 2 and 3; from the weights of another run's state `start`, stage 4."""
     out.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKL.from_pretrained(vae_dir).eval().requires_grad_(False)
     pipeline, reader = new_model(vae, cfg.seed)
@@ -140,8 +161,10 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
     }
     sight, plan = Sight(), Plan()
     modules_saved = {**modules, "sight": sight, "plan": plan}
-    state_file, first = out / "state.pt", 0
-    if not state_file.exists():
+    state_file, first = out / STATE, 0
+    if start is not None:
+        load_modules(modules_saved, torch.load(start, weights_only=True)["modules"])
+    elif not state_file.exists():
         see(reader, sight, cfg)
     family = ZImage(pipeline, reader)
     for module in modules.values():
@@ -152,8 +175,7 @@ def train_flow(vae_dir: Path, out: Path, cfg: FlowConfig, compiled: bool = True)
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         first = int(state["step"])
-        for name, module in modules_saved.items():
-            module.load_state_dict(state["modules"][name])
+        load_modules(modules_saved, state["modules"])
         for optim, saved in zip(optims, state["optims"], strict=True):
             optim.load_state_dict(saved)
         torch._foreach_copy_(ema, state["ema"])

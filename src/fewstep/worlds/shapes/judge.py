@@ -49,15 +49,17 @@ def layouts(
     cfg: WorldConfig | None = None,
     concepts: Sequence[Look | None] | None = None,
 ) -> np.ndarray:
-    """(n, 3 max_objects) float64: x, y, radius of each asked object in the order of the roles
-    (objects of one role from left to right); NaN where not asked, or missing, or unlike what was
-    asked in colour and in shape."""
+    """(n, 3 k) float64, k the most objects of the level or of a prompt: x, y, radius of each asked
+    object in the order of the roles (objects of one role from left to right); NaN where not asked,
+    or missing, or unlike what was asked in colour and in shape."""
     cfg = cfg or WorldConfig()
     looks = check_lengths(images, prompts, concepts)
-    table = np.full((len(prompts), cfg.max_objects, 3), np.nan)
+    specs = [understand(prompt) for prompt in prompts]
+    most = max([cfg.max_objects, *(len(expand(spec.roles)) for spec in specs)])
+    table = np.full((len(prompts), most, 3), np.nan)
     pictures = read(images, cfg, looks)
-    for i, (picture, prompt, look) in enumerate(zip(pictures, prompts, looks, strict=True)):
-        roles = understand(prompt).roles
+    for i, (picture, spec, look) in enumerate(zip(pictures, specs, looks, strict=True)):
+        roles = spec.roles
         asked = expand(roles)
         spots = [
             (found.x, found.y, found.radius)

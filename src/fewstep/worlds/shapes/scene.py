@@ -61,17 +61,17 @@ OUTLINES = {
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
     """How hard the world is. The defaults are the level of the model in the package, which trains
-    on two cores; `HARD` wants a GPU."""
+    on two cores; `CROWDED` and `HARD` want more."""
 
     side: int = 64
     colours: tuple[str, ...] = tuple(HUES)
     shapes: tuple[str, ...] = tuple(OUTLINES)
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
-    max_objects: int = 3
+    max_objects: int = 2
     radius: tuple[float, float] = (0.11, 0.18)
     turn: float = 0.3
     """Largest rotation of an object either way, in radians."""
-    gap: float = 0.03
+    gap: float = 0.05
     hue_jitter: float = 6.0
     sized: float = 0.25
     """Share of prompts of at most two objects that ask for a size."""
@@ -79,8 +79,11 @@ class WorldConfig:
     """Share of two-object prompts that ask for a relation."""
 
 
-HARD = WorldConfig(radius=(0.08, 0.16), turn=math.pi)
-"""Small objects at any angle."""
+CROWDED = WorldConfig(max_objects=3, radius=(0.11, 0.18), gap=0.03)
+"""Up to three objects that may nearly touch."""
+
+HARD = WorldConfig(max_objects=3, radius=(0.08, 0.16), turn=math.pi, gap=0.03)
+"""`CROWDED` with small objects at any angle."""
 
 
 @dataclass(frozen=True)

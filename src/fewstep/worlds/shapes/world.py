@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep.errors import UserError
 from fewstep.rng import seed_of
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes import judge
@@ -23,6 +24,8 @@ from fewstep.worlds.shapes.prompts import (
 )
 from fewstep.worlds.shapes.render import render
 from fewstep.worlds.shapes.scene import (
+    CROWDED,
+    HARD,
     Look,
     Scene,
     Wanted,
@@ -31,21 +34,24 @@ from fewstep.worlds.shapes.scene import (
     draw_scene,
 )
 
-PATIENCE = 8
-"""Draws without a new meaning after which a prompt repeats. More would shift a long list towards
-many objects, since the meanings of one object are soon used up."""
+PATIENCE = 1000
+"""Draws without a new meaning after which a split is taken to be used up."""
+
+
+LEVELS = {"shapes": WorldConfig(), "shapes-crowded": CROWDED, "shapes-hard": HARD}
+"""The levels that a config can name."""
 
 
 class Shapes:
     """One level of difficulty of the Shapes world; satisfies `worlds.base.World`."""
 
-    name: str = "shapes"
-
-    def __init__(self, cfg: WorldConfig | None = None) -> None:
+    def __init__(self, cfg: WorldConfig | None = None, name: str = "shapes") -> None:
         self.cfg = cfg or WorldConfig()
+        self.name = name
 
     def prompts(self, split: str, n: int) -> list[str]:
-        """The first n prompts of a split, of distinct meanings as far as they are found."""
+        """The first n prompts of a split, all of distinct meanings: the longer the list, the more
+        it leans to many objects. UserError where the split has not so many meanings."""
         rng = np.random.default_rng(seed_of("prompts", split))
         told: set[str] = set()
         prompts: list[str] = []
@@ -54,6 +60,11 @@ class Shapes:
                 spec = draw_in_split(self.cfg, split, rng)
                 if meaning(spec) not in told:
                     break
+            else:
+                raise UserError(
+                    f"the {split} split of this level of Shapes has about {len(told)} prompts of "
+                    f"distinct meaning, {n} were asked for: ask for fewer"
+                )
             told.add(meaning(spec))
             prompts.append(say(spec, rng))
         return prompts
