@@ -8,8 +8,8 @@ from fewstep.errors import UserError
 from fewstep.recipes.shapes_features import FeaturesConfig, blurred, train
 from fewstep.worlds.base import World
 from fewstep.worlds.shapes.features import WIDTH, extract, load_features
-from fewstep.worlds.shapes.prompts import CONCEPT, meaning, understand
-from fewstep.worlds.shapes.scene import WorldConfig, draw_concept
+from fewstep.worlds.shapes.prompts import CONCEPT, understand
+from fewstep.worlds.shapes.scene import CROWDED, WorldConfig, draw_concept
 from fewstep.worlds.shapes.world import Shapes
 
 WORLD: World = Shapes()
@@ -33,16 +33,19 @@ def test_prompts_are_the_same_and_a_prefix_of_more() -> None:
     assert WORLD.prompts("test", 20) != WORLD.prompts("val", 20)
 
 
-def test_prompts_of_a_split_differ_in_meaning() -> None:
-    prompts = WORLD.prompts("test", 300)
-    assert len({meaning(understand(p)) for p in prompts}) == 300
+def test_no_prompt_comes_twice_and_the_list_keeps_the_mix_of_its_draws() -> None:
+    prompts = WORLD.prompts("test", 200)
+    assert len(set(prompts)) == 200
+    single = [sum(role.count for role in understand(p).roles) == 1 for p in prompts]
+    assert 0.25 <= np.mean(single) <= 0.5  # half of the draws
 
 
 def test_a_split_that_is_used_up_says_so() -> None:
+    """Three pairs of colour and shape, in two phrasings without a background."""
     tiny = Shapes(WorldConfig(max_objects=1, sized=0, backgrounds=("white",)))
-    assert len(tiny.prompts("heldout", 6)) == 6  # three pairs, with and without the background
-    with pytest.raises(UserError, match="about 6 prompts of distinct meaning, 7 were asked for"):
-        tiny.prompts("heldout", 7)
+    with pytest.raises(UserError, match="about 15 prompts, 16 were asked for"):
+        tiny.prompts("heldout", 16)
+    assert len(tiny.prompts("heldout", 15)) == 15  # and in three with one
 
 
 def test_truth_depends_on_prompt_and_seed_alone() -> None:
@@ -75,9 +78,10 @@ def test_concepts() -> None:
 
 
 def test_features_are_standard_on_the_truth_and_free_of_the_batch() -> None:
-    prompts = WORLD.prompts("train", 300)
-    images = WORLD.truth(prompts, range(300))
-    features = WORLD.features(images)
+    world = Shapes(CROWDED)  # the level that they were trained on
+    prompts = world.prompts("train", 300)
+    images = world.truth(prompts, range(300))
+    features = world.features(images)
     assert features.shape == (300, WIDTH) and features.dtype == np.float64
     assert 0.7 < (features**2).mean() < 1.4
     np.testing.assert_allclose(WORLD.features(images[:7]), features[:7], atol=1e-4)

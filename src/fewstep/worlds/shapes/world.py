@@ -17,7 +17,6 @@ from fewstep.worlds.shapes.features import ShapesFeatures, extract, load_feature
 from fewstep.worlds.shapes.prompts import (
     draw_concept_spec,
     draw_in_split,
-    meaning,
     say,
     scene_for,
     understand,
@@ -35,7 +34,7 @@ from fewstep.worlds.shapes.scene import (
 )
 
 PATIENCE = 1000
-"""Draws without a new meaning after which a split is taken to be used up."""
+"""Draws without a new text after which a split is taken to be used up."""
 
 
 LEVELS = {"shapes": WorldConfig(), "shapes-crowded": CROWDED, "shapes-hard": HARD}
@@ -50,24 +49,27 @@ class Shapes:
         self.name = name
 
     def prompts(self, split: str, n: int) -> list[str]:
-        """The first n prompts of a split, all of distinct meanings: the longer the list, the more
-        it leans to many objects. UserError where the split has not so many meanings."""
+        """The first n draws of a split, no text twice; UserError where it has not so many.
+
+        A meaning may come again in another phrasing, which keeps the list near the distribution of
+        the draws. Still a long list is harder than a short one: what is asked most often is used
+        up first (of the first 100, 200 and 400 test prompts 34, 29 and 17 % ask for one object),
+        so figures are comparable only at the same n.
+        """
         rng = np.random.default_rng(seed_of("prompts", split))
-        told: set[str] = set()
-        prompts: list[str] = []
+        prompts: dict[str, None] = {}
         while len(prompts) < n:
             for _ in range(PATIENCE):
-                spec = draw_in_split(self.cfg, split, rng)
-                if meaning(spec) not in told:
+                prompt = say(draw_in_split(self.cfg, split, rng), rng)
+                if prompt not in prompts:
                     break
             else:
                 raise UserError(
-                    f"the {split} split of this level of Shapes has about {len(told)} prompts of "
-                    f"distinct meaning, {n} were asked for: ask for fewer"
+                    f"the {split} split of this level of Shapes has about {len(prompts)} prompts, "
+                    f"{n} were asked for: ask for fewer"
                 )
-            told.add(meaning(spec))
-            prompts.append(say(spec, rng))
-        return prompts
+            prompts[prompt] = None
+        return list(prompts)
 
     def truth(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """(n, 3, side, side): picture i is drawn for prompts[i] with seeds[i] and nothing else."""
