@@ -8,7 +8,7 @@ import torch
 from fewstep.recipes.shapes_teacher.aids import PLAN, Plan, plans
 from fewstep.worlds.shapes.prompts import draw_in_split, scene_for
 from fewstep.worlds.shapes.render import render
-from fewstep.worlds.shapes.scene import BACKGROUNDS, OUTLINES, Scene, Thing, WorldConfig
+from fewstep.worlds.shapes.scene import BACKGROUNDS, CROWDED, OUTLINES, Scene, Thing
 
 SQUARE = Thing(0.25, 0.75, 0.15, 0.3, (1.0, 0.0, 0.5), OUTLINES["square"])
 
@@ -28,7 +28,7 @@ def test_the_plan_of_one_object() -> None:
 def test_a_plan_covers_what_is_painted() -> None:
     """Wherever a token's centre pixel differs from the background there is an object."""
     rng = np.random.default_rng(0)
-    cfg = WorldConfig()
+    cfg = CROWDED
     scenes = [scene_for(cfg, draw_in_split(cfg, "train", rng), rng) for _ in range(32)]
     images = torch.from_numpy(render(scenes, cfg.side))
     backgrounds = torch.tensor([s.background for s in scenes])[:, :, None, None]

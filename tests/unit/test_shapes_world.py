@@ -37,15 +37,15 @@ def test_no_prompt_comes_twice_and_the_list_keeps_the_mix_of_its_draws() -> None
     prompts = WORLD.prompts("test", 200)
     assert len(set(prompts)) == 200
     single = [sum(role.count for role in understand(p).roles) == 1 for p in prompts]
-    assert 0.25 <= np.mean(single) <= 0.5  # half of the draws
+    assert 0.2 <= np.mean(single) <= 0.5  # half of the draws
 
 
 def test_a_split_that_is_used_up_says_so() -> None:
-    """Three pairs of colour and shape, in two phrasings without a background."""
+    """Two pairs of colour and shape, in two phrasings without a background."""
     tiny = Shapes(WorldConfig(max_objects=1, sized=0, backgrounds=("white",)))
-    with pytest.raises(UserError, match="about 15 prompts, 16 were asked for"):
-        tiny.prompts("heldout", 16)
-    assert len(tiny.prompts("heldout", 15)) == 15  # and in three with one
+    with pytest.raises(UserError, match="about 10 prompts, 11 were asked for"):
+        tiny.prompts("heldout", 11)
+    assert len(tiny.prompts("heldout", 10)) == 10  # and in three with one
 
 
 def test_truth_depends_on_prompt_and_seed_alone() -> None:
@@ -90,7 +90,7 @@ def test_features_are_standard_on_the_truth_and_free_of_the_batch() -> None:
 def test_kid_is_zero_on_the_truth_and_grows_with_every_damage() -> None:
     prompts = WORLD.prompts("val", 800)
     truth = WORLD.truth(prompts, range(800))
-    reference = WORLD.features(WORLD.truth(WORLD.prompts("test", 800), range(800)))
+    reference = WORLD.features(WORLD.truth(prompts, range(800, 1600)))
     clean = kid(WORLD.features(truth), reference)
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     ladders = {

@@ -133,7 +133,7 @@ def load_family(
 
 def make_world(experiment: Experiment) -> World | None:
     match experiment.world:
-        case "shapes" | "shapes-crowded" | "shapes-hard":
+        case "shapes" | "shapes-pairs" | "shapes-crowded" | "shapes-hard":
             return Shapes(LEVELS[experiment.world], experiment.world)
         case "none":
             return None

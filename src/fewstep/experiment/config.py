@@ -77,7 +77,7 @@ class Experiment:
 
     model: str = "shapes"
     """A diffusers directory or hub id; "shapes" is the small model that comes with the package."""
-    world: Literal["shapes", "shapes-crowded", "shapes-hard", "none"] = "shapes"
+    world: Literal["shapes", "shapes-pairs", "shapes-crowded", "shapes-hard", "none"] = "shapes"
     """Where prompts and the truth come from; "none" needs data.prompts_file. The model in the
     package was trained for "shapes"."""
     method: MethodConfig

@@ -1,6 +1,6 @@
 """The Shapes teacher from nothing: `python -m fewstep.recipes.shapes_teacher OUT`.
 
-Stage 1 trains the autoencoder, stages 2 to 4 everything else; OUT/model is then the directory that
+Stage 1 trains the autoencoder, stages 2 and 3 everything else; OUT/model is then the directory that
 the package ships as `fewstep/worlds/shapes/model`. The same command goes on where it was stopped.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from fewstep.families.zimage import PICTURE_ENCODER, ZImage
-from fewstep.recipes.shapes_teacher.flow import CROWDED_FLOW, SHIPPED_FLOW, STATE, train_flow
+from fewstep.recipes.shapes_teacher.flow import STAGES, STATE, train_flow
 from fewstep.recipes.shapes_teacher.vae import VaeConfig, train_vae
 
 
@@ -31,12 +31,12 @@ def main() -> None:
     out = Path(sys.argv[1])
     if not (out / "vae" / "config.json").is_file():
         train_vae(VaeConfig(), out / "vae")
-    crowded = out / "crowded"
-    if not (crowded / f"model-{CROWDED_FLOW.steps}").is_dir():
-        train_flow(out / "vae", crowded, CROWDED_FLOW)
-    last = out / "shipped" / f"model-{SHIPPED_FLOW.steps}"
-    if not last.is_dir():
-        train_flow(out / "vae", out / "shipped", SHIPPED_FLOW, start=crowded / STATE)
+    start: Path | None = None
+    for name, cfg in STAGES.items():
+        last = out / name / f"model-{cfg.steps}"
+        if not last.is_dir():
+            train_flow(out / "vae", out / name, cfg, start)
+        start = out / name / STATE
     package(last, out / "model")
     print(f"wrote {out / 'model'}")
 

@@ -5,7 +5,7 @@ starts blind learns little from the flow. The same loss, at a small weight, goes
 Stage 3 trains transformer, text encoder and vision tower together on ||v_theta - (eps - x0)||^2,
 with the plan of `aids.py` at a weight that falls to zero with the learning rates: Muon for the
 transformer's matrices, AdamW for the rest, a constant rate with a long linear end, EMA.
-Stage 4 is stage 3 again, from its weights, on the level that is shipped.
+It goes from the harder levels of the world to the one that is shipped.
 Running the same command again resumes from the last checkpoint.
 """
 
@@ -36,7 +36,7 @@ from fewstep.recipes.shapes_teacher.aids import Plan, Sight
 from fewstep.recipes.shapes_teacher.data import TeacherBatches, TeacherData, concept_scene
 from fewstep.recipes.shapes_teacher.parts import new_model
 from fewstep.worlds.shapes.render import render
-from fewstep.worlds.shapes.scene import CROWDED, draw_concept
+from fewstep.worlds.shapes.scene import CROWDED, PAIRS, draw_concept
 
 STATE = "state.pt"
 
@@ -64,14 +64,18 @@ class FlowConfig:
     seed: int = 0
 
 
-CROWDED_FLOW = FlowConfig(data=TeacherData(world=CROWDED))
-"""Stage 3: the harder level first, so that nothing has to be learnt twice."""
-
-SHIPPED_FLOW = FlowConfig(
-    data=TeacherData(seed=1), steps=7000, cooldown=6700, matrix_lr=1.2e-3, vector_lr=7e-4,
-    reader_matrix_lr=8e-4, reader_vector_lr=5e-4, seed=1,
-)  # fmt: skip
-"""Stage 4."""
+STAGES: dict[str, FlowConfig] = {
+    "crowded": FlowConfig(data=TeacherData(world=CROWDED)),
+    "pairs": FlowConfig(
+        data=TeacherData(world=PAIRS, seed=1), steps=7000, cooldown=6700, matrix_lr=1.2e-3,
+        vector_lr=7e-4, reader_matrix_lr=8e-4, reader_vector_lr=5e-4, seed=1,
+    ),
+    "shipped": FlowConfig(
+        data=TeacherData(seed=2), steps=4400, cooldown=4100, matrix_lr=1e-3,
+        vector_lr=6e-4, reader_matrix_lr=7e-4, reader_vector_lr=4e-4, seed=2,
+    ),
+}  # fmt: skip
+"""Stage 3, from harder levels to the one that is shipped, each from the weights of the last."""
 
 
 def see(reader: PictureReader, sight: Sight, cfg: FlowConfig) -> None:
@@ -150,7 +154,7 @@ def export(
 def train_flow(
     vae_dir: Path, out: Path, cfg: FlowConfig, start: Path | None = None, compiled: bool = True
 ) -> None:
-    """Stages 2 and 3; from the weights of another run's state `start`, stage 4."""
+    """Stages 2 and 3; with the weights of another run's state `start`, stage 3 alone."""
     out.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKL.from_pretrained(vae_dir).eval().requires_grad_(False)
     pipeline, reader = new_model(vae, cfg.seed)

@@ -224,7 +224,7 @@ def fit(blobs: Sequence[Blob], cfg: WorldConfig, looks: Sequence[Look | None]) -
     tried = [
         (k, name, outline)
         for k, blob in enumerate(blobs)
-        for name, outline in candidates(cfg, looks[blob.picture])
+        for name, outline in candidates(looks[blob.picture])
     ]
     points = {outline.points for _, _, outline in tried}
     angle = {
@@ -252,8 +252,9 @@ def fit(blobs: Sequence[Blob], cfg: WorldConfig, looks: Sequence[Look | None]) -
     return [conclude(blob, row, width, cfg) for blob, row in zip(blobs, rows, strict=True)]
 
 
-def candidates(cfg: WorldConfig, look: Look | None) -> list[tuple[str, Outline]]:
-    named = [(name, OUTLINES[name]) for name in cfg.shapes]
+def candidates(look: Look | None) -> list[tuple[str, Outline]]:
+    """Every named outline, drawn at this level or not, so that levels are judged alike."""
+    named = list(OUTLINES.items())
     return named if look is None else [*named, (CONCEPT, look.outline)]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,11 +61,11 @@ OUTLINES = {
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
     """How hard the world is. The defaults are the level of the model in the package, which trains
-    on two cores; `CROWDED` and `HARD` want more."""
+    on two cores; `PAIRS`, `CROWDED` and `HARD` want more, in this order."""
 
     side: int = 64
     colours: tuple[str, ...] = tuple(HUES)
-    shapes: tuple[str, ...] = tuple(OUTLINES)
+    shapes: tuple[str, ...] = ("circle", "triangle", "square", "cross")
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
     max_objects: int = 2
     radius: tuple[float, float] = (0.11, 0.18)
@@ -75,15 +75,18 @@ class WorldConfig:
     hue_jitter: float = 6.0
     sized: float = 0.25
     """Share of prompts of at most two objects that ask for a size."""
-    related: float = 0.12
+    related: float = 0.0
     """Share of two-object prompts that ask for a relation."""
 
 
-CROWDED = WorldConfig(max_objects=3, radius=(0.11, 0.18), gap=0.03)
+PAIRS = WorldConfig(shapes=tuple(OUTLINES), related=0.12)
+"""Stars too, and relations between two objects."""
+
+CROWDED = replace(PAIRS, max_objects=3, gap=0.03)
 """Up to three objects that may nearly touch."""
 
-HARD = WorldConfig(max_objects=3, radius=(0.08, 0.16), turn=math.pi, gap=0.03)
-"""`CROWDED` with small objects at any angle."""
+HARD = replace(CROWDED, radius=(0.08, 0.16), turn=math.pi)
+"""Small objects at any angle."""
 
 
 @dataclass(frozen=True)
