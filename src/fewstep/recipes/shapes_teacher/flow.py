@@ -190,7 +190,7 @@ def train_flow(
         batches, batch_size=None, num_workers=1, prefetch_factor=16,
         sampler=range(first, cfg.steps), worker_init_fn=lambda _: torch.set_num_threads(1),
     )  # fmt: skip
-    start, means = time.time(), dict.fromkeys(("loss", "plan", "sight"), 0.0)
+    began, means = time.time(), dict.fromkeys(("loss", "plan", "sight"), 0.0)
     for step, batch in enumerate(loader, first):
         for optim, rates in zip(optims, base, strict=True):
             for group, lr in zip(optim.param_groups, rates, strict=True):
@@ -222,7 +222,7 @@ def train_flow(
             old = value.item() if step == first else means[name]
             means[name] = 0.99 * old + 0.01 * value.item()
         if step % 50 == 0:
-            pace = (time.time() - start) / (step + 1 - first)
+            pace = (time.time() - began) / (step + 1 - first)
             row = {
                 "step": step, **{name: round(mean, 5) for name, mean in means.items()},
                 "s_per_step": round(pace, 3), "eta_min": round(pace * (cfg.steps - step) / 60),
