@@ -2,8 +2,8 @@
 
     python -m benchmarks.studies plan ablations              what will be trained
     OMP_NUM_THREADS=1 python -m benchmarks.studies run seeds --part 0/2
-    OMP_NUM_THREADS=1 python -m benchmarks.studies run ablations --part 1/2 [--steps 600]
-    python -m benchmarks.studies table ablations [--steps 600]
+    OMP_NUM_THREADS=1 python -m benchmarks.studies run ablations --part 1/2 [--steps 300]
+    python -m benchmarks.studies table ablations [--steps 300]
 
 `run` trains each job as `fewstep train` does (the wrong convention through its own build), judges
 the exported student on test prompts that all jobs share, and writes result-*.json beside the run in
@@ -15,9 +15,9 @@ measured once.
 `table` writes results/tables/ladd_STUDY.json, docs/ladd_STUDY.md, docs/figures/ladd_STUDY.png, and,
 once every job is there, the records that the study is for.
 
-A step at batch 32 takes about 0.7 s on one CPU thread (0.55 with --engine fused): 35 minutes a run
-at 3,000 steps, 7 at 600, 18 with batch 1; judging a run takes a minute. In all about three hours
-for "seeds", two more for "convention", six for "ablations"; half of that in two parts.
+A step at batch 32 takes about 0.6 s on one CPU thread with --engine compiled: 7 minutes a run of
+600 steps, judged, and 4 of 300 steps; 12 with batch 1. In all about 40 minutes for "seeds", 25 more
+for "convention", 150 for "ablations"; half of that in two parts.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from fewstep.experiment.codec import decode, flat, suggestion, to_dict
 from fewstep.experiment.config import Experiment
 
 DEFAULT = "default"
-REDUCED_STEPS = 600
+REDUCED_STEPS = 300
 """The ablations' budget where none is given."""
 MISALIGNED, EMA = 0.5, 0.99
 """Switched on where the recipe has them off."""
@@ -101,8 +101,10 @@ def value(experiment: Experiment, key: str) -> Any:
     return flat(to_dict(experiment))[key]
 
 
-COUNTS = ("method.warmup_steps", "method.heads_first", "optim.heads.warmup", "optim.student.warmup")
-"""Counts of steps that belong to a budget."""
+WARM = ("method.warmup_steps", "optim.heads.warmup", "optim.student.warmup")
+"""Counts of steps that are a share of a budget."""
+COUNTS = (*WARM, "method.heads_first")
+"""Counts of steps that stand for so many samples. New heads want theirs at every budget."""
 RHYTHM = ("loop.log_every", "loop.checkpoint_every", "sampling.every")
 
 
@@ -111,7 +113,7 @@ def at_budget(base: Experiment, steps: int | None) -> Experiment:
     if steps is None or steps == base.loop.steps:
         return base
     scale = steps / base.loop.steps
-    warm = {key: round(value(base, key) * scale) for key in COUNTS if value(base, key)}
+    warm = {key: round(value(base, key) * scale) for key in WARM if value(base, key)}
     return changed(base, {"loop.steps": steps, **warm})
 
 
@@ -144,7 +146,7 @@ def ablations(base: Experiment) -> tuple[Variant, ...]:
         *(("re-noise m", f"m{x:g}", f"{x:g}", {"method.renoise_mean": x})
           for x in (-0.5, 0.0, 0.5, 1.0)),
         *(("batch", f"batch{b}", one if b == 1 else str(b),
-           batch_overrides(base, b)) for b in (1, 2, 4, 16, 32)),
+           batch_overrides(base, b)) for b in (1, 4, 32)),
         *(("loss", f"loss_{name}", name, {"method.loss": name}) for name in ("hinge", "softplus")),
         *(("misaligned pairs", f"misaligned{w:g}", f"weight {w:g}" if w else "off",
            {"method.misaligned_weight": w}) for w in (0.0, on)),

@@ -56,9 +56,9 @@ def ladd_shapes_demo() -> Experiment:
         full,
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
         engine="fused",
-        loop=LoopConfig(steps=240, checkpoint_every=80),
-        sampling=SamplingConfig(every=80),
-        eval=EvalConfig(prompts=160, seeds=3, full_seeds=2),
+        loop=LoopConfig(steps=220, checkpoint_every=110),
+        sampling=SamplingConfig(every=55),
+        eval=EvalConfig(prompts=128, seeds=3, full_seeds=2),
     )
 
 
