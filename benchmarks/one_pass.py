@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.common import claim, facts, shown
+from benchmarks.common import claim, facts
 from benchmarks.naive_ladd import NaiveLADD
+from benchmarks.pages import shown
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from torch import Tensor, nn
 

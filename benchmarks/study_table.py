@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import common
-from benchmarks.common import percent, shown, weights_of
+from benchmarks import common, pages
+from benchmarks.common import weights_of
+from benchmarks.pages import percent, shown
 from benchmarks.study_judge import Judge, References, read_result
 from benchmarks.study_plan import DEFAULT, Study
 from benchmarks.study_records import RECORDS
@@ -60,7 +61,7 @@ def write_study(study: Study, judge: Judge, command: str, console: Console) -> i
     picture = where.docs / "figures" / f"{name}.png"
     plot(study, rows, teacher, picture)
     text = page(study, rows, teacher, judge, f"figures/{picture.name}")
-    common.write_text(where.docs / f"{name}.md", command, text)
+    pages.write_text(where.docs / f"{name}.md", command, text)
     console.print(f"{len(results)} of {len(jobs)} jobs; wrote {where.docs / name}.md")
     if len(results) < len(jobs):
         console.print("no records are written before all jobs are done")
@@ -136,7 +137,7 @@ def page(
         f"{len(judge.seeds)} seeds. Students: mean over training runs, in brackets the 95 % "
         "t-interval over runs; teacher: bootstrap over prompts. KID gap closed: 0 % is the teacher "
         f"at {steps} steps, 100 % at full steps; it takes the teacher's two KIDs as they are.\n\n"
-        f"![{study.name}]({picture})\n\n" + common.markdown(titles, lines)
+        f"![{study.name}]({picture})\n\n" + pages.markdown(titles, lines)
     )
     if len(rows) > 1:
         differences = [
@@ -145,7 +146,7 @@ def page(
         ]
         text += (
             "\nMinus the default (adherence in points), paired by training seed:\n\n"
-            + common.markdown([titles[0], *titles[2:]], differences)
+            + pages.markdown([titles[0], *titles[2:]], differences)
         )  # fmt: skip
     gone = [f"- {r.label}, training seed {s}: {why}" for r in rows
             for s, why in r.collapsed.items()]  # fmt: skip
@@ -176,7 +177,7 @@ def plot(
     rows = [row for row in rows if row.variant.view != "own"]  # far off every scale
     names = [row.label for row in rows]
     size = (8.5, 1.3 + 0.28 * len(rows))
-    with common.figure(path, 2, size) as axes:
+    with pages.figure(path, 2, size) as axes:
         for ax, (metric, title) in zip(axes, panels, strict=True):
             for which, style, text in (("full", "-", "teacher, full steps"),
                                        ("few", "--", "teacher, as few steps")):  # fmt: skip

@@ -23,107 +23,17 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from benchmarks import common
-from benchmarks.common import Roots, claim, drawn, percent, shown, true_pictures, weights_of
+from benchmarks import common, pages
+from benchmarks.common import Roots, claim
+from benchmarks.pages import percent, shown
+from benchmarks.teacher_table import FEW, FULL, Cell, Claimed, Metrics, Table, best
 
 from fewstep import claims
-from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.statistics import Estimate
-from fewstep.evaluate.suite import FRESH, Measures, compare, evaluate
 from fewstep.experiment.builder import load_family
-from fewstep.families.zimage import ZImage
 from fewstep.worlds.shapes.judge import PARTS
 from fewstep.worlds.shapes.world import Shapes
-
-FULL = (20, 50)
-"""Step counts that count as full."""
-FEW = 4
-
-Metrics = Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class Cell:
-    steps: int
-    w: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.steps} step{'s' * (self.steps > 1)}, w = {self.w:g}"
-
-    @property
-    def calls(self) -> int:
-        return self.steps * (1 if self.w == 1 else 2)
-
-
-class Table:
-    """Draws cells on one set of prompts and seeds."""
-
-    def __init__(
-        self, family: ZImage, world: Shapes, prompts: Sequence[str], seeds: int,
-        args: argparse.Namespace,
-    ) -> None:  # fmt: skip
-        self.family, self.world, self.args = family, world, args
-        self.prompts, self.seeds = tuple(prompts), tuple(range(seeds))
-        self.folder = common.roots(args).measured
-
-    def spec(self, cell: Cell) -> GenerationSpec:
-        return GenerationSpec(
-            model=cell.name, fingerprint=self.family.fingerprint(), prompts=self.prompts,
-            seeds=self.seeds, sigmas=self.family.sigmas(cell.steps),
-            sampler=self.family.sampler, guidance=cell.w,
-        )  # fmt: skip
-
-    def draw(self, cell: Cell) -> Measures:
-        return drawn(
-            self.folder, self.family, self.spec(cell), self.world,
-            engine=self.args.engine, batch=self.args.batch,
-        ).measures  # fmt: skip
-
-    def truth(self, offset: int = 0, through: ZImage | None = None) -> Measures:
-        seeds = [seed + offset for seed in self.seeds]
-        return true_pictures(self.folder, self.world, self.prompts, seeds, through)
-
-    def metrics(self, m: Measures) -> Metrics:
-        return evaluate(m, self.truth(), weights_of(len(self.prompts)))
-
-    def bounds(self) -> dict[str, Metrics]:
-        """What the metrics give for true pictures, and for what the autoencoder leaves of them."""
-        return {
-            "truth, other seeds": self.metrics(self.truth(FRESH)),
-            "truth through the autoencoder": self.metrics(self.truth(FRESH, self.family)),
-        }
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """What the claims stand on: rows of many prompts, with the layouts of many seeds."""
-
-    full: Cell
-    rows: Mapping[str, Metrics]
-    """By name: the cell at full steps, the one at few, and the bounds."""
-    drop: Estimate
-    """Adherence at full steps minus that at few, paired."""
-
-    @staticmethod
-    def measure(full: Cell, many: Table, layouts: Table) -> Claimed:
-        few = Cell(FEW, 1)
-        rows = {
-            cell.name: dict(many.metrics(many.draw(cell)))
-            | {"layout_diversity": layouts.metrics(layouts.draw(cell))["layout_diversity"]}
-            for cell in (full, few)
-        }
-        weights = weights_of(len(many.prompts))
-        minus = compare(many.draw(full), many.draw(few), many.truth(), weights)
-        return Claimed(full, rows | many.bounds(), minus["adherence"])
-
-
-def best(found: Mapping[Cell, Metrics], steps: int) -> Cell:
-    """The w with the highest adherence at so many steps; the lower KID breaks a tie."""
-    own = [cell for cell in found if cell.steps == steps]
-    return max(own, key=lambda c: (found[c]["adherence"].value, -found[c]["kid"].value))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -182,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }  # fmt: skip
     common.write_json(where.results / "tables" / "teacher.json", record)
     plot(found, claimed, where)
-    common.write_text(where.docs / "teacher.md", command, page(found, chosen, claimed))
+    pages.write_text(where.docs / "teacher.md", command, page(found, chosen, claimed))
     claims.write(records(claimed, made), "spine", where.results)
     adherence = claimed.rows[claimed.full.name]["adherence"]
     print(f"wrote {where.docs / 'teacher.md'}; best at full steps: {claimed.full.name}, "
@@ -242,19 +152,19 @@ def page(found: Mapping[Cell, Metrics], chosen: Sequence[Cell], claimed: Claimed
         "intervals (bootstrap over prompts). w = 1 is no guidance, and a step with guidance is two "
         "calls.\n\n## What is claimed\n\nTest prompts, which chose nothing. The teacher's layout "
         f"diversity comes from {layouts.n_prompts} prompts x {layouts.n_seeds} seeds.\n\n"
-        + common.markdown(columns, own)
+        + pages.markdown(columns, own)
         + "\nWhat is right in the pictures:\n\n"
-        + common.markdown(["", *PARTS], parts)
+        + pages.markdown(["", *PARTS], parts)
         + "\n## What chose it\n\nValidation prompts. Bold: the w with the highest adherence at "
         "full steps.\n\n![Adherence and KID over steps](figures/teacher_steps.png)\n\n"
-        + common.markdown(["", "calls", *columns[1:]], rows)
+        + pages.markdown(["", "calls", *columns[1:]], rows)
     )
 
 
 def plot(found: Mapping[Cell, Metrics], claimed: Claimed, where: Roots) -> None:
     floor = claimed.rows["truth through the autoencoder"]
     panels = (("adherence", "adherence"), ("kid", "KID"))
-    with common.figure(where.docs / "figures" / "teacher_steps.png", 2) as axes:
+    with pages.figure(where.docs / "figures" / "teacher_steps.png", 2) as axes:
         for ax, (key, label) in zip(axes, panels, strict=True):
             for w in sorted({c.w for c in found}):
                 line = sorted((c for c in found if c.w == w), key=lambda c: c.steps)

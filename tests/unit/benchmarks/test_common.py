@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import common, in_context
-from benchmarks.teacher import Cell, best
+from benchmarks import common, pages
+from benchmarks import concepts as concepts_of
+from benchmarks.teacher_table import Cell, best
 
 from fewstep.evaluate.statistics import Estimate
 from fewstep.evaluate.suite import measure
@@ -74,9 +75,9 @@ def test_saturated_and_broken_pictures(tmp_path: Path) -> None:
 
 def test_cells_of_a_table() -> None:
     e = Estimate(0.5, 0.25, 0.75, 1, 1)
-    assert common.percent(e) == "50.0 % (25.0 to 75.0)"
-    assert common.shown(Estimate(0.5, math.nan, math.nan, 1, 1)) == "0.5"
-    assert common.shown(Estimate(math.nan, math.nan, math.nan, 1, 1)) == "-"
+    assert pages.percent(e) == "50.0 % (25.0 to 75.0)"
+    assert pages.shown(Estimate(0.5, math.nan, math.nan, 1, 1)) == "0.5"
+    assert pages.shown(Estimate(math.nan, math.nan, math.nan, 1, 1)) == "-"
 
 
 def test_best_guidance_is_by_adherence_then_kid() -> None:
@@ -92,24 +93,24 @@ def test_best_guidance_is_by_adherence_then_kid() -> None:
 
 
 def test_concepts_judged_on_their_own_true_pictures_and_on_others() -> None:
-    concepts = in_context.unseen(WORLD, 24)
+    concepts = concepts_of.unseen(WORLD, 24)
     references = torch.cat([c.reference for c in concepts])
-    true = in_context.truth(concepts, WORLD, 2)
-    right = in_context.verdicts(true, concepts, references, WORLD)
+    true = concepts_of.truth(concepts, WORLD, 2)
+    right = concepts_of.verdicts(true, concepts, references, WORLD)
     assert right["prompt"].mean() == 1 and right["success"].mean() > 0.9
     # Pictures of the next concept are wrong, and so is a copy of the reference itself.
-    other = in_context.verdicts(true.roll(-2, 0), concepts, references, WORLD)
+    other = concepts_of.verdicts(true.roll(-2, 0), concepts, references, WORLD)
     assert other["success"].mean() < 0.1
-    copied = in_context.verdicts(references, concepts, references, WORLD)
+    copied = concepts_of.verdicts(references, concepts, references, WORLD)
     assert not copied["moved"].any() and not copied["success"].any()
     assert copied["concept"].mean() > 0.95
     assert np.array_equal(right["success"], right["prompt"] & right["moved"])
-    found = in_context.summary(right, 24)
+    found = concepts_of.summary(right, 24)
     assert found["success"].value == right["success"].mean() and found["success"].n_prompts == 24
-    assert {c.form for c in concepts} <= set(in_context.FORMS)
-    again = in_context.unseen(WORLD, 2)
+    assert {c.form for c in concepts} <= set(concepts_of.FORMS)
+    again = concepts_of.unseen(WORLD, 2)
     assert again[1].prompt == concepts[1].prompt and again[1].look == concepts[1].look
 
 
 def test_equal_prompts_fall_into_different_groups() -> None:
-    assert in_context.groups(["a", "b", "a", "a", "b", "c"]) == [[0, 1, 5], [2, 4], [3]]
+    assert concepts_of.groups(["a", "b", "a", "a", "b", "c"]) == [[0, 1, 5], [2, 4], [3]]
