@@ -19,6 +19,7 @@ from fewstep import claims
 from fewstep.evaluate.statistics import Estimate
 from fewstep.evaluate.suite import evaluate
 from fewstep.experiment.config import Experiment
+from fewstep.report.plots import COLOURS
 
 SHOWN = ("kid_gap_closed", "adherence", "kid", "layout_diversity", "sharpness")
 LEGENDS = {
@@ -184,7 +185,7 @@ def plot(
                 ax.axvline(teacher[which][metric].value, color="#70767f", ls=style, lw=1,
                            label=text)  # fmt: skip
             for y, row in enumerate(rows):
-                colour = common.COLOURS[0 if row.variant.name == DEFAULT else 1]
+                colour = COLOURS[0 if row.variant.name == DEFAULT else 1]
                 dots = [of[metric] for of in row.values.values()]
                 ax.plot(dots, [y] * len(dots), "o", color=colour, alpha=0.45, mew=0)
                 e = row.mean(metric)

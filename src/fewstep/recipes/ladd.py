@@ -21,8 +21,9 @@ from fewstep.train.optim import OptimConfig
 def ladd_shapes() -> Experiment:
     """Distil the packaged Shapes model to four steps, at the full budget.
 
-    Hardware: one CPU core. Duration: about 4 minutes with engine = compiled. Score: not yet good:
-    of 4 training seeds two closed a quarter of the KID gap and two widened it (docs/ladd_seeds.md).
+    Hardware: one CPU core. Duration: 6 to 7 minutes with engine = compiled. Score: 5 training seeds
+    close 0.74 of the KID gap (0.65 to 0.84) and draw 59 % of the prompts right, where the teacher
+    draws 39 % at 4 steps and 79 % at 20; none collapsed (docs/ladd_seeds.md).
     """
     return Experiment(
         method=LADDConfig(

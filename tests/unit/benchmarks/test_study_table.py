@@ -18,7 +18,7 @@ from benchmarks.study_judge import (
 from benchmarks.study_plan import plan
 from benchmarks.study_records import RECORDS
 from benchmarks.study_rows import NOTHING, Row, collapse, gather
-from benchmarks.study_table import cells
+from benchmarks.study_table import cells, plot
 
 from fewstep.evaluate.statistics import Estimate
 from fewstep.evaluate.suite import Measures, draws
@@ -191,3 +191,12 @@ def test_results_survive_the_file(tmp_path) -> None:
     back = read_result(path)
     assert math.isnan(back.views["raw"]["kid_gap_closed"])
     assert null(back.views) == null(dict(run.views)) and back.seed == 2 and back.failed is None
+
+
+def test_the_figure_has_every_run_and_the_teacher(tmp_path) -> None:
+    study = plan("ablations", ladd_shapes())
+    results = [result(name, seed, 0.5) for name in ("default", "n3") for seed in (0, 1)]
+    rows = gather(study, results, few_adherence=0.6)
+    found = {key: Estimate(0.5, 0.4, 0.6, 8, 2) for key in ("kid", "adherence")}
+    plot(study, rows, {"full": found, "few": found}, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
