@@ -98,6 +98,8 @@ def test_prompts_files(
         (["--optim.heads.clip", "inf"], "optim.heads.clip must be a finite number, got inf"),
         (["--eval.full-guidance", "nan"], "eval.full_guidance must be a finite number, got nan"),
         (["--data.samples.guidance", "inf"], "guidance must be finite, got inf"),
+        (["--loop.steps", "40", "--method.heads-first", "40"],
+         "loop.steps = 40 ends before the student's first move (method.heads_first = 40"),
     ],
 )  # fmt: skip
 def test_values(

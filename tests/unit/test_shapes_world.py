@@ -1,16 +1,20 @@
 """The Shapes world keeps the promises of `worlds.base.World`; its features rank damage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fewstep.errors import UserError
+from fewstep.experiment.builder import make_world
+from fewstep.recipes.ladd import ladd_shapes
 from fewstep.recipes.shapes_features import FeaturesConfig, blurred, train
 from fewstep.worlds.base import World
 from fewstep.worlds.shapes.features import WIDTH, extract, load_features
 from fewstep.worlds.shapes.prompts import CONCEPT, understand
 from fewstep.worlds.shapes.scene import CROWDED, WorldConfig, draw_concept
-from fewstep.worlds.shapes.world import Shapes
+from fewstep.worlds.shapes.world import LEVELS, Shapes
 
 WORLD: World = Shapes()
 
@@ -26,6 +30,19 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
         return float((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)))
 
     return within(a) + within(b) - 2 * float(kernel(a, b).mean())
+
+
+@pytest.mark.parametrize(("name", "level"), LEVELS.items())
+def test_a_config_names_its_level(name, level: WorldConfig) -> None:
+    world = make_world(replace(ladd_shapes(), world=name))
+    assert isinstance(world, Shapes) and (world.cfg, world.name) == (level, name)
+
+
+def test_harder_levels_ask_for_more() -> None:
+    easy, pairs, crowded, hard = LEVELS.values()
+    assert "star" in pairs.shapes and "star" not in easy.shapes and easy.related == 0
+    assert easy.max_objects == pairs.max_objects == 2 and crowded.max_objects == 3
+    assert hard.radius[0] < crowded.radius[0] and hard.turn > crowded.turn
 
 
 def test_prompts_are_the_same_and_a_prefix_of_more() -> None:
