@@ -7,7 +7,8 @@ the project's own Z-Image backbone at tiny size. Since their gradients must be e
 must their weights after any number of steps. Time is that of whole steps (losses, backward, AdamW,
 EMA), of the processor, so that other work on the machine does not count. Where the student moves on
 every step (N = 1, as in the recipes for Shapes) the shared pass saves most; N = 3 is measured
-beside it. The records are `spine.one_pass_speedup` and `spine.one_pass_speedup_n3`. About five minutes.
+beside it. The records are `spine.one_pass_speedup` and `spine.one_pass_speedup_n3`.
+About five minutes.
 """
 
 from __future__ import annotations
