@@ -40,8 +40,8 @@ def ladd_shapes() -> Experiment:
             student=OptimConfig(lr=1e-4, warmup=50, schedule="cosine"),
         ),
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
-        loop=LoopConfig(steps=600, checkpoint_every=100),
-        sampling=SamplingConfig(every=100),
+        loop=LoopConfig(steps=1200, checkpoint_every=100),
+        sampling=SamplingConfig(every=200),
         threads=1,
     )
 
