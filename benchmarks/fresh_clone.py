@@ -49,9 +49,12 @@ def main() -> None:
         f"{args.target}_minutes",
         f"wall minutes of `make {args.target}` in a fresh clone, installation included",
         Estimate(taken, math.nan, math.nan, 0, 0),
-        made=facts(f"python -m benchmarks.fresh_clone {args.target} --results results", 1),
+        made=facts(
+            f"python -m benchmarks.fresh_clone {args.target} --results results",
+            os.cpu_count() or 1,
+        ),
         n=1, goal=GOALS[args.target], unit="min",
-        note=f"one run; {os.cpu_count()} cores, packages from a local mirror",
+        note="one run, packages from a local mirror",
     )  # fmt: skip
     print(f"wrote {claims.write([record], 'spine', args.results)}")
 

@@ -9,15 +9,16 @@
 the exported student on test prompts that all jobs share, and writes result-*.json beside the run in
 runs/studies/ladd/TEACHER. Finished jobs are skipped and an interrupted one goes on from its
 checkpoint, so the same command resumes; parts never share a job. "convention" uses the runs of
-"seeds" as its default: do not run the two at once before those are there. Teacher and truth are
+"ablations" as its default: do not run the two at once before those are there. Teacher and truth are
 measured once.
 
 `table` writes results/tables/ladd_STUDY.json, docs/ladd_STUDY.md, docs/figures/ladd_STUDY.png, and,
-once every job is there, the records that the study is for.
+once every job is there, the records that the study is for and a grid of pictures.
 
-A step at batch 32 takes about 0.6 s on one CPU thread with --engine compiled: 7 minutes a run of
-600 steps, judged, and 4 of 300 steps; 12 with batch 1. In all about 40 minutes for "seeds", 25 more
-for "convention", 150 for "ablations"; half of that in two parts.
+A step at batch 32 takes 0.6 to 0.9 s on one CPU thread with --engine compiled, depending on what
+the other core does: 15 minutes a run of 1,200 steps, judged, and 4 of 300 steps; 12 with batch 1.
+In all about 80 minutes for "seeds", 150 for "ablations", 12 more for "convention"; half of that in
+two parts.
 """
 
 from __future__ import annotations

@@ -115,26 +115,29 @@ class Judge:
 
     def student(self, job: Job, view: View) -> Seen:
         """The pictures of one view of a finished run."""
-        directory, steps = job.directory(self.runs), self.base.sampling.steps
         name = f"{job.variant.name}, seed {job.seed}, {view}"
+        how = ", wrong convention" if view == "own" else ""
+        return self.see(name, self.model(job, view), self.base.sampling.steps, how=how)
+
+    def model(self, job: Job, view: View) -> ZImage:
+        """One view of a finished run."""
+        directory = job.directory(self.runs)
+        # "raw" too takes its sampler from the exported directory
+        family = self.load(str(directory / "model"))
         match view:
             case "student":
-                return self.see(name, self.load(str(directory / "model")), steps)
+                pass
             case "own":
-                family = self.load(str(directory / "model"))
                 family.backbone = WrongConvention(family.backbone)
-                return self.see(name, family, steps, how=", wrong convention")
             case "raw":
                 found = checkpoint.newest(directory / "checkpoints", print)
                 if found is None:
                     raise UserError(f"{directory} has no checkpoint to take the raw student from")
                 weights = load_file(found / "module.student.safetensors")
-                # the exported directory, for its sampler
-                family = self.load(str(directory / "model"))
                 family.backbone.load_state_dict(
                     {key.removeprefix(PREFIX): w for key, w in weights.items()}
                 )
-                return self.see(name, family, steps)
+        return family
 
     def judge(self, job: Job, references: References) -> Result:
         views: dict[str, dict[str, float]] = {}

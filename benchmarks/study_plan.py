@@ -18,7 +18,8 @@ from fewstep.experiment.config import Experiment
 
 DEFAULT = "default"
 REDUCED_STEPS = 300
-"""The ablations' budget where none is given."""
+"""The budget of ablations and of the wrong convention where none is given: they share the runs of
+the default."""
 MISALIGNED, EMA = 0.5, 0.99
 """Switched on where the recipe has them off."""
 
@@ -190,7 +191,7 @@ def convention(base: Experiment) -> tuple[Variant, ...]:
 STUDIES: dict[str, tuple[Callable[[Experiment], tuple[Variant, ...]], int, int | None]] = {
     "seeds": (seeds, 5, None),
     "ablations": (ablations, 3, REDUCED_STEPS),
-    "convention": (convention, 3, None),
+    "convention": (convention, 3, REDUCED_STEPS),
 }
 """Variants, training seeds, and steps (None: the recipe's) of each study."""
 

@@ -58,10 +58,10 @@ def seeds_records(rows: Sequence[Row], teacher: Teacher, made: Made) -> list[cla
               n=n, goal="<= 0", unit="runs", note=f"n = training runs; {COLLAPSE}"),
         claim("ladd_layout_diversity", "layout diversity of the student relative to the truth",
               spread, made=made, n=n, note=spread_note),
-        claim("ladd_minutes", "wall time of a training run at the full Shapes budget",
+        claim("ladd_minutes", "wall time of the training steps of a run at the full Shapes budget",
               over_runs(row.minutes), made=made, n=n, unit="min",
-              note="n = training runs; steps alone, without teacher samples and without judging; "
-              "other processes may have shared the machine"),
+              note="n = training runs, two at once; without teacher samples, which are drawn "
+              "once for all runs, and without judging"),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from benchmarks import common, pages
 from benchmarks.common import weights_of
 from benchmarks.pages import percent, shown
 from benchmarks.study_judge import Judge, References, read_result
+from benchmarks.study_pictures import write_pictures
 from benchmarks.study_plan import DEFAULT, Study
 from benchmarks.study_records import RECORDS
 from benchmarks.study_rows import COLLAPSE, NOTHING, Row, gather
@@ -21,6 +22,8 @@ from fewstep.evaluate.suite import evaluate
 from fewstep.experiment.config import Experiment
 from fewstep.report.plots import COLOURS
 
+PICTURED = ("seeds", "convention")
+"""Studies of few variants: their pictures fit beside the teacher's."""
 SHOWN = ("kid_gap_closed", "adherence", "kid", "layout_diversity", "sharpness")
 LEGENDS = {
     "seeds": "",
@@ -59,9 +62,12 @@ def write_study(study: Study, judge: Judge, command: str, console: Console) -> i
         "rows": [as_json(row, rows[0]) for row in rows],
     }  # fmt: skip
     common.write_json(where.results / "tables" / f"{name}.json", record)
-    picture = where.docs / "figures" / f"{name}.png"
-    plot(study, rows, teacher, picture)
-    text = page(study, rows, teacher, judge, f"figures/{picture.name}")
+    figures = where.docs / "figures"
+    plot(study, rows, teacher, figures / f"{name}.png")
+    text = page(study, rows, teacher, judge, f"figures/{name}.png")
+    if study.name in PICTURED and len(results) == len(jobs):
+        pictures = write_pictures(study, judge, figures / f"{name}_pictures.png")
+        text += f"\n![What they draw, first test prompts](figures/{pictures.name})\n"
     pages.write_text(where.docs / f"{name}.md", command, text)
     console.print(f"{len(results)} of {len(jobs)} jobs; wrote {where.docs / name}.md")
     if len(results) < len(jobs):

@@ -37,7 +37,7 @@ PLANNED = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="Records for what nothing has measured yet.")
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--why", default="not measured yet: the machine's time went to the teacher")
+    parser.add_argument("--why", default="there was no time for it yet")
     args = parser.parse_args()
     path = args.results / "spine.json"
     there = {c.id for c in claims.read(path)} if path.exists() else set()

@@ -46,13 +46,15 @@ class LADDConfig:
     student_sigmas: tuple[float, ...] = (1.0, 0.9, 0.75, 0.5)
     """The levels the sampler will visit (its grid without the final 0); here shift 3, 4 steps."""
     student_probs: tuple[float, ...] = (0.7, 0.1, 0.1, 0.1)
-    """How often each level is trained; most at pure noise, the hardest (arXiv:2403.12015)."""
+    """How often each level is trained. The paper: most at pure noise, the hardest
+    (arXiv:2403.12015); on Shapes an even share was better."""
     warmup_probs: tuple[float, ...] = (0.0, 0.0, 0.5, 0.5)
     """The same during the first `warmup_steps`: easy levels first."""
     warmup_steps: int = 500
     """Steps of the loop (= moves of the heads) before `student_probs` apply."""
     student_every: int = 3
-    """N: the student moves at steps N - 1, 2N - 1, ..., so the heads have always seen N batches."""
+    """N: the student moves at steps N - 1, 2N - 1, ... from `heads_first` on, so the heads have
+    always seen N batches."""
     heads_first: int = 50
     """Steps before the student's first move. New heads tell nothing: their gradients are tiny and
     random, but Adam makes full steps of them, and the student is spoilt before the game begins."""

@@ -23,7 +23,7 @@ from fewstep.shapes import Logits, Sigma, Tokens
 @dataclass(frozen=True, kw_only=True)
 class HeadsConfig:
     hidden: int = 256
-    """Channels of each head; 64 is enough for a teacher of width 128, 256 for one of 3840."""
+    """Channels of each head; 128 for a teacher of width 128; 256 is meant for one of 3840."""
     groups: int = 8
     """Groups of each GroupNorm; must divide `hidden`."""
     embed: int = 128

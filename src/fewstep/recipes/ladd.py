@@ -42,6 +42,7 @@ def ladd_shapes() -> Experiment:
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
         loop=LoopConfig(steps=1200, checkpoint_every=100),
         sampling=SamplingConfig(every=200),
+        engine="fused",
         threads=1,
     )
 
@@ -56,7 +57,6 @@ def ladd_shapes_demo() -> Experiment:
     return replace(
         full,
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
-        engine="fused",
         loop=LoopConfig(steps=220, checkpoint_every=110),
         sampling=SamplingConfig(every=55),
         eval=EvalConfig(prompts=128, seeds=3, full_seeds=2),

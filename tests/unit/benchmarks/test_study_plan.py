@@ -70,8 +70,8 @@ def test_sizes_of_the_studies() -> None:
     assert len(plan("ablations", BASE, steps=100, n=2).seeds) == 2
 
 
-def test_convention_shares_the_default_runs_of_seeds() -> None:
-    first, second = plan("seeds", BASE).jobs()[0], plan("convention", BASE).jobs()[0]
+def test_convention_shares_the_default_runs_of_the_ablations() -> None:
+    first, second = plan("ablations", BASE).jobs()[0], plan("convention", BASE).jobs()[0]
     assert first.directory(Path("r")) == second.directory(Path("r"))
     assert first.experiment == second.experiment
 
