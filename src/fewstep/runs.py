@@ -29,8 +29,34 @@ Value = float | int | str | bool | Sequence[float]
 LIBRARIES = ("fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
 
 
+WRITTEN = ("metrics.jsonl", "model", "evaluation.json", "report.html")
+"""What a run that has begun leaves in its directory, besides its samples and checkpoints."""
+
+
 class RunError(UserError, OSError):
     """A run directory cannot be used or written; the message says why and what to do."""
+
+
+def user_path(text: str) -> Path:
+    """A path as a user writes it; UserError for the home of somebody who has none."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"the path {text!r} cannot be resolved: {error}") from None
+
+
+def check_new(directory: Path) -> None:
+    """RunError where a new run would take over what another one (or something else) has written."""
+    there = [name for name in WRITTEN if (directory / name).exists()]
+    for name in ("samples", "checkpoints"):
+        folder = directory / name
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            there.append(name)
+    if there:
+        raise RunError(
+            f"{directory} has no config.yaml, so no run can be resumed there, but it holds "
+            f"{', '.join(there)}; choose another directory, or move that away"
+        )
 
 
 @contextmanager
@@ -136,7 +162,10 @@ class Run:
         """Use `Run.create` or `Run.open`."""
         self.directory = directory
         self._metrics: int | None = None
-        self._lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunError(f"cannot write in {directory}: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -146,12 +175,13 @@ class Run:
                 f"the run {directory} is in use by process {holder or 'unknown'}; "
                 "wait for it to end or choose another directory"
             ) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # a name for the one who waits; a full disk is met later
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     @classmethod
     def create(cls, directory: Path, config: str, facts: Mapping[str, Any] | None = None) -> Run:
-        """Start a run in a new or empty directory: `config` is YAML, `facts` go to env.json."""
+        """Start a run where none is: `config` is YAML, `facts` go to env.json."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -163,14 +193,17 @@ class Run:
                     f"{directory} already holds a run; open it to resume, "
                     "or choose another directory"
                 )
+            check_new(directory)
             for folder in (run.samples, run.checkpoints):
                 folder.mkdir(exist_ok=True)
             env = json.dumps(environment() | dict(facts or {}), indent=2, allow_nan=False)
             write_atomic(directory / "env.json", env.encode() + b"\n")
             # Last: a directory with a config is a run that was started completely.
             write_atomic(run.config_path, config.encode())
-        except BaseException:
+        except BaseException as error:
             run.close()
+            if isinstance(error, OSError) and not isinstance(error, RunError):
+                raise RunError(f"cannot start a run in {directory}: {error.strerror}") from error
             raise
         return run
 
@@ -202,10 +235,6 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         return self.directory / "checkpoints"
-
-    @property
-    def report_path(self) -> Path:
-        return self.directory / "report.html"
 
     def log(self, step: int, **scalars: Value) -> None:
         """Append one row with its step and wall time; on return the row is with the system.

@@ -127,8 +127,10 @@ def test_trap37_recipes_are_documented_and_survive_yaml(
 
 
 def test_trap37_every_verb_answers_and_help_lists_it(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     assert main(["demo", *options, "--dry-run"]) == 0
     assert "would start a run in runs/ladd_shapes_demo" in capsys.readouterr().out
     assert main(["--help"]) == 0
@@ -267,7 +269,7 @@ def test_not_finite_loss_stops_with_one_sentence(
             "'method.studnt_every'; did you mean 'st",
         ),
         ("method: {layers: [1], loss: hing}", "method.loss is 'hing'; did you mean 'hinge'?"),
-        ("method: {layers: [1], ema_decay: 2}", "ladd.ema_decay must lie in"),
+        ("method: {layers: [1], ema_decay: 2}", "in method: ema_decay must lie in"),
         ("method: {layers: 3}", "method.layers must be a list, got 3"),
         ("method: {layers: [a]}", r"method.layers[0] must be an int, got 'a'"),
         ("seed: 1", "the key 'method' is missing"),

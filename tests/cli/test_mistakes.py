@@ -26,7 +26,7 @@ def train(options: list[str], tmp_path: Path, *more: str) -> int:
     ("mistake", "message"),
     [
         (["--sampling.steps", "2"], "a sampler of 2 steps on this model's grid visits 1, 0.75"),
-        (["--method.layers", "1", "9"], "ladd.layers must lie in 0 .. 5"),
+        (["--method.layers", "1", "9"], "method.layers must lie in 0 .. 5"),
         (["--data.samples.height", "60"], "multiples of 8, got 60 x 64"),
         (["--data.samples.picture-share", "0.5", "--world", "none"], "needs a world"),
         (["--data.cache", "{file}"], "set data.cache or data.directory"),
@@ -153,6 +153,8 @@ def test_full_disk_leaves_no_half_picture(
         (["--guidance", "nan"], "guidance must be a finite number, got nan"),
         (["--out", "file"], "--out file must be a folder, but file is a file"),
         (["--height", "60"], "multiples of 8, got 60 x 64"),
+        (["--height", "0"], "positive multiples of 8, got 0 x 64"),
+        (["--width", "-64"], "positive multiples of 8, got 64 x -64"),
         (["--steps", "0"], "--steps must be >= 1, got 0"),
         (["--seeds", "1", "1"], "seeds must be distinct"),
     ],

@@ -223,6 +223,38 @@ def test_full_disk_leaves_the_old_checkpoint(
     assert checkpoint.newest(tmp_path, pytest.fail) == old
 
 
+def damage(path: Path) -> None:
+    file = path / "module.student.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_new_checkpoint_outlives_damaged_ones_of_later_steps(
+    tmp_path: Path, game: Game, keep: int
+) -> None:
+    """Damage that no size tells: the run goes back to step 1 and comes past them again."""
+    for step in (1, 3, 4):
+        save(game, tmp_path, step, keep=3)
+    for step in (3, 4):
+        damage(tmp_path / f"step_{step:08d}")
+    told: list[str] = []
+    found = checkpoint.newest(tmp_path, told.append)
+    assert found is not None and found.name == "step_00000001" and len(told) == 2
+    new = save(game, tmp_path, 2, keep=keep)
+    assert names(tmp_path) == {"latest", "step_00000002"} | ({found.name} if keep == 2 else set())
+    assert checkpoint.newest(tmp_path, pytest.fail) == new
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over(
+    tmp_path: Path, game: Game
+) -> None:
+    damage(save(game, tmp_path, 1))
+    with pytest.raises(RunError, match=r"none of the 1 checkpoints in .* is whole"):
+        checkpoint.newest(tmp_path, lambda _: None)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real disk of 512 KiB, where the system lets us mount one."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 import torch
 import yaml
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tests.tiny import tiny_zimage
 from torch import nn
@@ -52,8 +55,8 @@ def built(family: ZImage, student: Backbone | None = None) -> Built:
             for p in student.parameters():
                 p.mul_(1.01)
     return Built(
-        family=family, world=None, method=cast(Any, Trained(student)), batches=nothing, optims={},
-        hooks=[], device=torch.device("cpu"),
+        family=family, world=None, method=cast(Any, Trained(student)), batches=nothing,
+        samples_key={}, optims={}, hooks=[], device=torch.device("cpu"),
     )  # fmt: skip
 
 
@@ -152,3 +155,21 @@ def test_a_model_of_a_hub_is_the_base_model(family: ZImage) -> None:
     text = card(replace(ladd_shapes(), model="Tongyi-MAI/Z-Image"), family)
     assert yaml.safe_load(text.split("---\n")[1])["base_model"] == "Tongyi-MAI/Z-Image"
     assert "# Tongyi-MAI/Z-Image, in 4 steps" in text
+
+
+@pytest.mark.parametrize(
+    "full", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), SafetensorError("No space left")]
+)
+def test_a_full_disk_is_one_sentence(
+    full: Exception, family: ZImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors has an error of its own, which is no OSError."""
+
+    def fail(directory: Path, *_: object) -> None:
+        directory.mkdir()
+        raise full
+
+    monkeypatch.setattr(family, "save", fail)
+    with pytest.raises(RunError, match=r"could not write the model .*: No space left.* are sound"):
+        export(built(family), ladd_shapes(), tmp_path / "model")
+    assert not list(tmp_path.iterdir())

@@ -105,7 +105,7 @@ def test_refusals() -> None:
         heads()(features, sigma, pooled, (2, 4))
     with pytest.raises(ValueError, match="3 heads, but features of 2 layers"):
         heads(count=3)(features, sigma, pooled, (2, 3))
-    with pytest.raises(ValueError, match=r"heads.groups must divide heads.hidden, but 5"):
+    with pytest.raises(ValueError, match=r"groups must divide hidden, but 5"):
         HeadsConfig(hidden=16, groups=5)
-    with pytest.raises(ValueError, match=r"heads.hidden must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"hidden must be >= 1, got 0"):
         HeadsConfig(hidden=0)

@@ -75,7 +75,7 @@ def test_construction_refuses_what_cannot_work() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": (1, 1)}, "ladd.layers must name distinct"),
+        ({"layers": (1, 1)}, "layers must name distinct"),
         ({"student_sigmas": (1.0, 0.5)}, "student_probs needs one value for each of the 2"),
         ({"student_sigmas": (1.0, 0.9, 0.5, 0.0)}, r"student_sigmas must lie in \(0, 1\]"),
         ({"student_probs": (0.7, 0.1, 0.1, 0.2)}, "student_probs must be >= 0 and sum to 1"),

@@ -247,10 +247,10 @@ def test_trap22_weights_that_would_round_away_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr": 0.0}, "optim.lr must be a finite number > 0, got 0.0"),
-        ({"betas": (0.9, 1.0)}, r"optim.betas must lie in \[0, 1\)"),
-        ({"clip": 0.0}, "optim.clip must be > 0, or none"),
-        ({"warmup": -1}, "optim.warmup must be >= 0, got -1"),
+        ({"lr": 0.0}, "lr must be a finite number > 0, got 0.0"),
+        ({"betas": (0.9, 1.0)}, r"betas must lie in \[0, 1\)"),
+        ({"clip": 0.0}, "clip must be > 0, or none"),
+        ({"warmup": -1}, "warmup must be >= 0, got -1"),
     ],
 )
 def test_optim_config_errors(change: dict[str, object], message: str) -> None:

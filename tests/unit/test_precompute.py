@@ -13,7 +13,7 @@ from tests.toy import ToyBackbone
 from torch.testing import assert_close
 
 from fewstep.data.cache import CACHE, SampleCache, shard_path
-from fewstep.data.precompute import TeacherSamples, precompute, rows_of
+from fewstep.data.precompute import TeacherSamples, chunks, precompute, rows_of
 from fewstep.errors import UserError
 from fewstep.families.base import Backbone, Cond
 from fewstep.flow.guidance import guided
@@ -256,8 +256,12 @@ def test_key_file_is_readable(tmp_path: Path) -> None:
     assert key["sigmas"] == list(grid(3, 3.0))
 
 
+def test_chunks_hold_one_bucket_each() -> None:
+    assert list(chunks([64, 32, 64, 64, 32], 2)) == [[1, 4], [0, 2], [3]]
+
+
 def test_config_errors() -> None:
-    with pytest.raises(ValueError, match=r"samples\.shard must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"shard must be >= 1, got 0"):
         replace(CFG, shard=0)
     with pytest.raises(ValueError, match=r"picture_share must lie in \[0, 1\], got 1\.5"):
         replace(CFG, picture_share=1.5)

@@ -47,7 +47,6 @@ def test_a_run_is_a_directory(run):
     present = {"config.yaml", "env.json", "metrics.jsonl", "samples", "checkpoints", ".lock"}
     assert names(run.directory) == present
     assert run.config_path.read_text() == CONFIG
-    assert run.report_path == run.directory / "report.html"
 
 
 def test_environment(tmp_path):

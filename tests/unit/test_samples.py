@@ -56,6 +56,7 @@ def test_trap35_engine_and_dtype(family: ZImage) -> None:
     other = replace(SEEN, engine="fused", dtype="bfloat16")
     lines = difference(key(SEEN, family), key(other, fused))
     assert lines == [
+        "batch: 'nothing' there, 32 here",
         "dtype: 'float32' there, 'bfloat16' here",
         "engine: 'plain' there, 'fused, bfloat16 products' here",
     ]

@@ -37,7 +37,7 @@ from fewstep.cli.verbs import (
 )
 from fewstep.errors import UserError
 from fewstep.evaluate.story import EvalConfig
-from fewstep.experiment.codec import from_yaml, suggestion
+from fewstep.experiment.codec import suggestion
 from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, RunError, NotFiniteError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:  # a path or a disk, wherever it was met
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
@@ -74,7 +77,8 @@ def dispatch(words: list[str]) -> int:
     if any(word in HELP for word in rest):
         return show_help(verb, rest[0])
     # A warning names what is wrong with a file; everything else is progress.
-    console = Console(highlight=False, soft_wrap=True)
+    # No markup: a path may hold brackets.
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     match verb:
         case "recipes":
             asked(NoOptions, rest, "fewstep recipes")
@@ -121,7 +125,7 @@ def show_help(verb: str, first: str) -> int:
 def recipes(console: Console) -> int:
     for name, recipe in RECIPES.items():
         paragraphs = [" ".join(p.split()) for p in (recipe.__doc__ or "").split("\n\n")]
-        console.print(f"{name}\n  " + "\n  ".join(p for p in paragraphs if p), markup=False)
+        console.print(f"{name}\n  " + "\n  ".join(p for p in paragraphs if p))
     return 0
 
 
@@ -140,7 +144,7 @@ def parse_train(words: list[str]) -> Invocation:
     own, fields = parse(TrainRequest, words[name is not None :], "fewstep train")
     match name, own.config:
         case None, Path() as path:
-            default, label = read_config(path), path.stem
+            default, label = commands.read_config(path), path.stem
         case str() as recipe, None if recipe in RECIPES:
             default, label = RECIPES[recipe](), recipe
         case str() as unknown, None:
@@ -153,14 +157,6 @@ def parse_train(words: list[str]) -> Invocation:
     source = name or f"--config {own.config}"
     experiment = changed(default, fields, f"fewstep train {source}")
     return Invocation(experiment, own.out or Path(f"runs/{label}"), own.dry_run)
-
-
-def read_config(path: Path) -> Experiment:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the configuration {path} cannot be read: {error}") from None
-    return from_yaml(text, str(path))
 
 
 def train(words: list[str], console: Console) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from fewstep.cli.evaluation import evaluate_run
 from fewstep.cli.verbs import SampleRequest
+from fewstep.data import cache
+from fewstep.data.cache import Key
 from fewstep.data.precompute import Told
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, fingerprint, generate
@@ -34,7 +37,7 @@ from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
 from fewstep.families.zimage import ZImage
 from fewstep.report.page import write_report
-from fewstep.runs import Run, replacing, write_atomic
+from fewstep.runs import Run, check_new, replacing, write_atomic
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLine
 
@@ -46,8 +49,9 @@ Make = Callable[[Experiment, Path, Told], Built]
 
 def describe(experiment: Experiment, out: Path, console: Console) -> int:
     """--dry-run: the resolved configuration, held against files and model; no weights loaded."""
-    console.print(to_yaml(experiment), markup=False, end="")
+    console.print(to_yaml(experiment), end="")
     check_folder(out)
+    choose_device(experiment)
     path = Path(model_path(experiment.model))
     if path.exists():
         prepare(experiment, outline(path), make_world(experiment), torch.device("meta"))
@@ -55,24 +59,39 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
         raise UserError(f"model {experiment.model!r} does not exist")
     else:
         check_prompts(experiment, make_world(experiment))
-        console.print(f"# would fetch {path}, which is not checked before", markup=False)
+        console.print(f"# would fetch {path}, which is not checked before")
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
-        console.print(f"# would go on with the run {out}", markup=False)
+        console.print(f"# would go on with the run {out}")
     else:
-        console.print(f"# would start a run in {out}", markup=False)
+        check_new(out)
+        console.print(f"# would start a run in {out}")
     return 0
 
 
 def check_folder(path: Path) -> None:
-    """UserError where a folder is to be written and something else is."""
-    if there := next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None):
+    """UserError where a folder cannot be made or written."""
+    try:
+        there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    except OSError as error:
+        raise UserError(f"--out {path} cannot be reached: {error.strerror}") from None
+    if not there.is_dir():
         raise UserError(f"--out {path} must be a folder, but {there} is a file; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--out {path} cannot be written: {there} is not writable; choose another")
+
+
+def read_config(path: Path) -> Experiment:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the configuration {path} cannot be read: {error}") from None
+    return from_yaml(text, str(path))
 
 
 def read_experiment(directory: Path) -> Experiment:
-    path = directory / "config.yaml"
-    return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    """The configuration that a run was started with."""
+    return read_config(directory / "config.yaml")
 
 
 def check_same(directory: Path, experiment: Experiment) -> None:
@@ -84,12 +103,31 @@ def check_same(directory: Path, experiment: Experiment) -> None:
         )
 
 
-def open_run(directory: Path, experiment: Experiment, command: str) -> Run:
-    """A new run, or the one that is there if its configuration is the same."""
+def check_same_samples(directory: Path, key: Key) -> None:
+    """UserError if the run in this directory was started on other teacher samples: a file of
+    prompts or a model can change behind a path that stays."""
+    path = directory / "env.json"
+    try:
+        found = json.loads(path.read_bytes())["samples"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not tell what samples the run was started on ({error}); bring it back, "
+            "or choose another --out"
+        ) from None
+    if lines := cache.difference(found, json.loads(json.dumps(key))):
+        raise UserError(
+            f"the run {directory} was started on other teacher samples ({'; '.join(lines)}); bring "
+            "the model or the prompts back, or choose another --out"
+        )
+
+
+def open_run(directory: Path, experiment: Experiment, samples: Key, command: str) -> Run:
+    """A new run, or the one that is there if its configuration and its samples are the same."""
     if (directory / "config.yaml").is_file():
         check_same(directory, experiment)
+        check_same_samples(directory, samples)
         return Run.open(directory)
-    return Run.create(directory, to_yaml(experiment), {"command": command})
+    return Run.create(directory, to_yaml(experiment), {"command": command, "samples": samples})
 
 
 def train(
@@ -99,11 +137,13 @@ def train(
     check_folder(out)
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
+    else:
+        check_new(out)
     console.print(f"run {out}: {experiment.loop.steps} steps on {experiment.model}")
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with telling("teacher samples", console) as told:
         built = make(experiment, out, told)
-    with open_run(out, experiment, command) as run:
+    with open_run(out, experiment, built.samples_key, command) as run:
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console,
@@ -113,10 +153,11 @@ def train(
                 f"interrupted after step {outcome.step}, which is saved; the same command goes on"
             )
             return INTERRUPTED
-        model = out / "model"
+        model, word = out / "model", "there is"
         if not model.is_dir():
             export(built, experiment, model)
-        console.print(f"wrote {model}, an ordinary diffusers directory; try\n  " + shlex.join(
+            word = "wrote"
+        console.print(f"{word} {model}, an ordinary diffusers directory; try\n  " + shlex.join(
             ["fewstep", "sample", "--model", str(model), "--steps", str(experiment.sampling.steps),
              "--prompts", "..."]
         ))  # fmt: skip

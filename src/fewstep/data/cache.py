@@ -130,8 +130,10 @@ class SampleCache:
     silence. UserError names a shard that is damaged or missing.
     """
 
-    def __init__(self, directory: Path, shards: int) -> None:
+    def __init__(self, directory: Path, key: Key, shards: int) -> None:
         self.directory = directory
+        self.key = key
+        """What decided these samples: a run that goes on must find the same."""
         self.rows: list[Row] = []
         self.lengths: list[int] = []
         self.places: list[tuple[int, int, int]] = []

@@ -1,8 +1,9 @@
 """Teacher samples: what the student is trained on, computed once and cached.
 
 A sample depends on (model, prompt, seed, guidance, grid) and on how prompts are read, pictures are
-shown and products are computed; on nothing else: not on the batch it was computed in, not on its
-place in the list, not on an interruption.
+shown and products are computed; on nothing else: not on its place in the list, not on an
+interruption, and not on the batch it was computed in, up to the rounding of the products: where
+that is coarse (bfloat16) `facts` should hold the size of the batch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,25 +69,25 @@ class TeacherSamples:
     picture_share: float = 0.0
     """Share of the samples with a picture in context beside the prompt."""
     batch: int = 32
-    """Samples computed together; changes no sample."""
+    """Samples computed together."""
     shard: int = 256
     """Samples in a file."""
 
     def __post_init__(self) -> None:
         for name in ("prompts", "steps", "height", "width", "batch", "shard"):
             if getattr(self, name) < 1:
-                raise ValueError(f"samples.{name} must be >= 1, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if not math.isfinite(self.guidance):
-            raise ValueError(f"samples.guidance must be finite, got {self.guidance}")
+            raise ValueError(f"guidance must be finite, got {self.guidance}")
         if not 0 <= self.picture_share <= 1:
-            raise ValueError(f"samples.picture_share must lie in [0, 1], got {self.picture_share}")
+            raise ValueError(f"picture_share must lie in [0, 1], got {self.picture_share}")
 
 
 def key_of(
     cfg: TeacherSamples, family: Family, prompts: Sequence[str], shown: Shown | None,
     facts: Mapping[str, Any],
 ) -> Key:  # fmt: skip
-    """Everything that decides the samples, and the layout of their files; not the batch size."""
+    """Everything that decides the samples, and the layout of their files."""
     return {
         "format": FORMAT,
         "model": family.fingerprint(),
@@ -151,7 +152,7 @@ def precompute(
     be written, and for a sample that is not finite.
     """
     if cfg.picture_share and shown is None:
-        raise ValueError("samples.picture_share > 0 needs pictures, but this world offers none")
+        raise ValueError("picture_share > 0 needs pictures, but this world offers none")
     key = key_of(cfg, family, prompts, shown, facts or {})
     directory = directory or root / text_hash(json.dumps(key, sort_keys=True))
     rows = rows_of(cfg, prompts)
@@ -167,7 +168,7 @@ def precompute(
                 check_finite(cfg, read, x0, cond, first=index * cfg.shard)
                 write_shard(path, read, x0, cond)
             told(index * cfg.shard + len(part), len(rows))
-    return SampleCache(directory, shards)
+    return SampleCache(directory, key, shards)
 
 
 @torch.no_grad()
@@ -181,16 +182,21 @@ def draw(
     empty = None if cfg.guidance == 1 else family.encode_text([""]).to(device)
     rows, cond = conditions(cfg, family, rows, shown)
     x0: list[Tensor] = [torch.empty(0)] * len(rows)
-    # Similar lengths together, for the least padding.
-    order = sorted(range(len(rows)), key=lambda i: bucket(len(cond.tokens[i])))
-    for start in range(0, len(order), cfg.batch):
-        part = order[start : start + cfg.batch]
+    for part in chunks([bucket(len(tokens)) for tokens in cond.tokens], cfg.batch):
         eps = Rng(cfg.seed, 0, "teacher", [rows[i].id for i in part], device).randn(*shape)
         uncond = None if empty is None else Cond(empty.tokens * len(part))
         velocity = guided(family.backbone, cond[part].to(device), uncond, cfg.guidance)
         for i, x in zip(part, euler(velocity, eps, sigmas).cpu(), strict=True):
             x0[i] = x
     return rows, torch.stack(x0), cond
+
+
+def chunks(buckets: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Indices in groups of one bucket each: the least padding, and one shape for a fast engine."""
+    for same in sorted(set(buckets)):
+        own = [i for i, found in enumerate(buckets) if found == same]
+        for start in range(0, len(own), size):
+            yield own[start : start + size]
 
 
 def conditions(

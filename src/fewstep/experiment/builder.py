@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from fewstep.data.batches import Batches
+from fewstep.data.cache import Key
 from fewstep.data.precompute import Told, quiet
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, generate
@@ -29,7 +30,7 @@ from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
 from fewstep.methods.ladd import LADD, LADDConfig
 from fewstep.nets.heads import Heads
-from fewstep.runs import replacing
+from fewstep.runs import replacing, user_path
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
 from fewstep.worlds.base import World
@@ -44,6 +45,8 @@ class Built:
     world: World | None
     method: Method
     batches: Batches
+    samples_key: Key
+    """What decided the samples behind `batches`."""
     optims: dict[str, Optim]
     hooks: list[Hook]
     device: torch.device
@@ -67,7 +70,8 @@ def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
     )
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
-        family=family, world=world, method=method, batches=batches, optims=optims, device=device,
+        family=family, world=world, method=method, batches=batches, samples_key=samples.key,
+        optims=optims, device=device,
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
     )  # fmt: skip
 
@@ -103,7 +107,7 @@ def choose_device(experiment: Experiment) -> torch.device:
 def model_path(model: str) -> str:
     """A directory or hub id; "shapes" is the one in the package. UserError if it is not there."""
     if model != "shapes":
-        path = Path(model).expanduser()
+        path = user_path(model)
         return str(path) if path.exists() else model
     packaged = Path(str(resources.files("fewstep.worlds.shapes"))) / "model"
     if not (packaged / "model_index.json").is_file():

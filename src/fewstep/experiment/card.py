@@ -8,12 +8,13 @@ from pathlib import Path
 from fewstep.experiment.config import Experiment
 from fewstep.families.base import Family
 from fewstep.flow.sigmas import levels
+from fewstep.runs import user_path
 
 
 def card(experiment: Experiment, family: Family) -> str:
     """README.md of the directory, with the front matter that model hubs read."""
     model, steps, samples = experiment.model, experiment.sampling.steps, experiment.data.samples
-    on_hub = model.count("/") == 1 and not Path(model).expanduser().exists()
+    on_hub = model.count("/") == 1 and not user_path(model).exists()
     # a directory on this machine is nobody else's base model, and its path nobody's business
     base = [f"base_model: {model}"] if on_hub else []
     name = model if on_hub else Path(model).name

@@ -117,4 +117,6 @@ def decode_dataclass(kind: Any, value: Any, where: str, key: str) -> Any:
     try:
         return kind(**given)
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from None
+        # a part that stands in several places does not know its own
+        within = f" in {key}:" if key else ""
+        raise UserError(f"{where}:{within} {error}") from None

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fewstep.errors import UserError
@@ -44,9 +45,10 @@ def export(built: Built, experiment: Experiment, directory: Path) -> Path:
         temporary.rename(directory)
     except RunError:
         raise
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
         raise RunError(
-            f"could not write the model {directory}: {error.strerror or error}; {SOUND}, free some "
+            f"could not write the model {directory}: {why}; {SOUND}, free some "
             "space and run the same command again"
         ) from error
     finally:

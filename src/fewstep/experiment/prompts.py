@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
+from fewstep.runs import user_path
 from fewstep.worlds.base import World
 from fewstep.worlds.shapes.prompts import look_of, understand
 from fewstep.worlds.shapes.world import Shapes
@@ -63,9 +64,9 @@ def lines_of(experiment: Experiment, world: World | None, n: int, key: str) -> l
     """The different prompts of the file, at least n (`key` asks for them); None without a file."""
     if experiment.data.prompts_file is None:
         return None
-    path = Path(experiment.data.prompts_file).expanduser()
+    path = user_path(experiment.data.prompts_file)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"data.prompts_file: the prompts file {path} cannot be read: {error}"

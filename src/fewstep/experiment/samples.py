@@ -15,6 +15,7 @@ from fewstep.families.pictures import CLOSE, OPEN, PAD
 from fewstep.families.text import chat
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
+from fewstep.runs import user_path
 from fewstep.worlds.base import World
 
 
@@ -38,8 +39,7 @@ def teacher_samples(
 def places(experiment: Experiment) -> tuple[Path, Path | None]:
     """The root of all caches, and the very directory where one is given."""
     data = experiment.data
-    directory = None if data.directory is None else Path(data.directory).expanduser()
-    return Path(data.cache).expanduser(), directory
+    return user_path(data.cache), None if data.directory is None else user_path(data.directory)
 
 
 def check_samples(experiment: Experiment, family: ZImage, world: World | None) -> None:
@@ -68,6 +68,8 @@ def facts(
     [turn] = chat(tokenizer, ["PROMPT"])
     read = [turn, *prompts]
     found: dict[str, Any] = {"engine": engine, "dtype": experiment.dtype, "chat": turn}
+    if experiment.engine != "plain" or experiment.dtype != "float32":
+        found["batch"] = experiment.data.samples.batch  # coarse products round by the batch's size
     if experiment.data.samples.picture_share and world is not None and family.pictures is not None:
         found |= {"world": world.name, "picture_pixels": list(family.pictures.pixels)}
         few = prompts[:16]

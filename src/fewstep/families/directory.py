@@ -25,6 +25,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from fewstep.errors import UserError
+from fewstep.runs import user_path
 
 READ = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 """What is fetched from a hub: no pickles, no code, no pictures."""
@@ -40,7 +41,7 @@ class Loadable(Protocol):
 
 def fetch(source: str | Path, what: str = "model") -> Path:
     """The directory `source`, or the snapshot of the hub id `source`."""
-    path = Path(source).expanduser()
+    path = user_path(str(source))
     if path.is_dir():
         return path
     if path.exists() or path.is_absolute() or str(source).count("/") != 1:

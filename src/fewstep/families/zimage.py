@@ -196,8 +196,10 @@ class ZImage:
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         unit = self.pipeline.vae_scale_factor * 2
-        if height % unit or width % unit:
-            raise UserError(f"height and width must be multiples of {unit}, got {height} x {width}")
+        if min(height, width) < unit or height % unit or width % unit:
+            raise UserError(
+                f"height and width must be positive multiples of {unit}, got {height} x {width}"
+            )
         scale = self.pipeline.vae_scale_factor
         return self.pipeline.transformer.config["in_channels"], height // scale, width // scale
 

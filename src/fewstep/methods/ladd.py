@@ -82,36 +82,36 @@ class LADDConfig:
 
     def __post_init__(self) -> None:
         if not self.layers or len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"ladd.layers must name distinct teacher blocks, got {self.layers}")
+            raise ValueError(f"layers must name distinct teacher blocks, got {self.layers}")
         if not self.student_sigmas or not all(0 < s <= 1 for s in self.student_sigmas):
-            raise ValueError(f"ladd.student_sigmas must lie in (0, 1], got {self.student_sigmas}")
+            raise ValueError(f"student_sigmas must lie in (0, 1], got {self.student_sigmas}")
         for name, probs in (
             ("student_probs", self.student_probs),
             ("warmup_probs", self.warmup_probs),
         ):
             if len(probs) != len(self.student_sigmas):
                 raise ValueError(
-                    f"ladd.{name} needs one value for each of the {len(self.student_sigmas)} "
+                    f"{name} needs one value for each of the {len(self.student_sigmas)} "
                     f"student_sigmas, got {len(probs)}"
                 )
             if min(probs) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-6):
-                raise ValueError(f"ladd.{name} must be >= 0 and sum to 1, got {probs}")
+                raise ValueError(f"{name} must be >= 0 and sum to 1, got {probs}")
         if self.student_every < 1:
-            raise ValueError(f"ladd.student_every must be >= 1, got {self.student_every}")
+            raise ValueError(f"student_every must be >= 1, got {self.student_every}")
         for name in ("warmup_steps", "heads_first"):
             if getattr(self, name) < 0:
-                raise ValueError(f"ladd.{name} must be >= 0, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         for name, value in (
             ("renoise_std", self.renoise_std),
             ("r1_weight", self.r1_weight),
             ("r1_noise_std", self.r1_noise_std),
         ):
             if not value > 0:
-                raise ValueError(f"ladd.{name} must be > 0, got {value}")
+                raise ValueError(f"{name} must be > 0, got {value}")
         if not self.misaligned_weight >= 0:
-            raise ValueError(f"ladd.misaligned_weight must be >= 0, got {self.misaligned_weight}")
+            raise ValueError(f"misaligned_weight must be >= 0, got {self.misaligned_weight}")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ladd.ema_decay must lie in [0, 1), got {self.ema_decay}")
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
 
     def student_moves(self, step: int) -> bool:
         return step >= self.heads_first and (step + 1) % self.student_every == 0
@@ -165,11 +165,12 @@ class LADD:
         outside = [layer for layer in cfg.layers if not 0 <= layer < teacher.depth]
         if outside:
             raise ValueError(
-                f"ladd.layers must lie in 0 .. {teacher.depth - 1} for this teacher, got {outside}"
+                f"method.layers must lie in 0 .. {teacher.depth - 1} for this teacher, "
+                f"got {outside}"
             )
         if heads.count != len(cfg.layers):
             raise ValueError(
-                f"ladd.layers names {len(cfg.layers)} blocks, but there are {heads.count} heads"
+                f"method.layers names {len(cfg.layers)} blocks, but there are {heads.count} heads"
             )
         self.cfg = cfg
         self.student = student
@@ -303,11 +304,11 @@ class LADD:
             return
         if self.cfg.loss == "hinge":
             raise ValueError(
-                "ladd.loss='hinge' got a micro-batch of 1: one sample soon keeps its margin and "
+                "method.loss='hinge' got a micro-batch of 1: one sample soon keeps its margin and "
                 "leaves the heads no gradient; use micro-batches of at least 2, or loss='softplus'"
             )
         if self.cfg.misaligned_weight > 0:
             raise ValueError(
-                "ladd.misaligned_weight > 0 got a micro-batch of 1, which has no other text to "
+                "method.misaligned_weight > 0 got a micro-batch of 1, which has no other text to "
                 "pair with; use micro-batches of at least 2, or misaligned_weight=0"
             )

@@ -32,11 +32,10 @@ class HeadsConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "groups", "embed"):
             if getattr(self, name) < 1:
-                raise ValueError(f"heads.{name} must be >= 1, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if self.hidden % self.groups:
             raise ValueError(
-                f"heads.groups must divide heads.hidden, but {self.groups} does not divide "
-                f"{self.hidden}"
+                f"groups must divide hidden, but {self.groups} does not divide {self.hidden}"
             )
         if self.embed % 2:
             raise ValueError(f"heads.embed must be even (sines and cosines), got {self.embed}")

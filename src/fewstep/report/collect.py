@@ -27,6 +27,9 @@ from fewstep.runs import RunError, read_metrics
 
 Array = NDArray[np.float64]
 
+ASIDE = ("command", "commands", "samples")
+"""Of env.json: shown elsewhere, or nowhere."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -116,8 +119,8 @@ def collect(directory: Path) -> RunRecord:
             name=directory.resolve().name,
             question=evaluation.get("question", ""),
             world=evaluation.get("world", ""),
-            config=config.read_text(encoding="utf-8") if config.is_file() else "",
-            env={key: value for key, value in env.items() if key not in ("command", "commands")},
+            config=read_text(config) if config.is_file() else "",
+            env={key: value for key, value in env.items() if key not in ASIDE},
             commands=list(dict.fromkeys([*commands(env), *commands(evaluation)])),
             curves=dict(curves(rows)),
             rows=[read_row(row) for row in evaluation.get("rows", [])],
@@ -139,6 +142,13 @@ def collect(directory: Path) -> RunRecord:
             f"{directory / 'evaluation.json'} is not an evaluation: {error!r}; "
             "write it anew with `fewstep eval`"
         ) from error
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

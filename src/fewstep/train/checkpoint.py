@@ -87,18 +87,26 @@ def save(
             f"could not save the checkpoint {final}: {_reason(error)}; older checkpoints are as "
             "they were, free some space and run the same command again"
         ) from error
-    _rotate(folder, keep)
+    _rotate(folder, final, keep)
     return final
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest complete checkpoint, every byte checked; broken ones are named through `warn`."""
+    """The newest complete checkpoint, every byte checked; broken ones are named through `warn`.
+
+    None where no checkpoint was ever finished; RunError where there are some and none is whole.
+    """
     for left_over in sorted(folder.glob(".step_*.tmp")):
         warn(f"{left_over} is a checkpoint that was never finished; it is ignored")
     for path in _by_age(folder):
         if (why := flaw(path)) is None:
             return path
         warn(f"the checkpoint {path} is ignored: {why}")
+    if broken := _by_age(folder):
+        raise RunError(
+            f"none of the {len(broken)} checkpoints in {folder} is whole, so the run cannot go on; "
+            "bring one back, or choose another run directory to start anew"
+        )
     return None
 
 
@@ -185,11 +193,14 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("step_*") if p.is_dir()), reverse=True)
 
 
-def _rotate(folder: Path, keep: int) -> None:
-    """Drop what is older than the newest `keep` that are whole, as far as their sizes tell."""
+def _rotate(folder: Path, final: Path, keep: int) -> None:
+    """Keep `final` and before it the newest that are whole, as far as their sizes tell.
+
+    What is newer than `final` was found broken when the run began, and the run has gone back.
+    """
     whole = 0
     for path in _by_age(folder):
-        if whole >= keep:
+        if whole >= keep or path.name > final.name:
             shutil.rmtree(path, ignore_errors=True)
         elif _sizes_fit(path):
             whole += 1

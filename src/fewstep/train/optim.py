@@ -29,19 +29,20 @@ class OptimConfig:
     warmup: int = 0
     """Updates over which the learning rate rises linearly to `lr`."""
     schedule: Schedule = "constant"
-    """After the warm-up: the same rate, or half a cosine down to 0 at the phase's last update."""
+    """After the warm-up: the same rate, or half a cosine that reaches 0 when the phase's updates
+    are done."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
-            raise ValueError(f"optim.lr must be a finite number > 0, got {self.lr}")
+            raise ValueError(f"lr must be a finite number > 0, got {self.lr}")
         if not all(0 <= b < 1 for b in self.betas):
-            raise ValueError(f"optim.betas must lie in [0, 1), got {self.betas}")
+            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"optim.weight_decay must be >= 0, got {self.weight_decay}")
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
         if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"optim.clip must be > 0, or none to switch it off, got {self.clip}")
+            raise ValueError(f"clip must be > 0, or none to switch it off, got {self.clip}")
         if self.warmup < 0:
-            raise ValueError(f"optim.warmup must be >= 0, got {self.warmup}")
+            raise ValueError(f"warmup must be >= 0, got {self.warmup}")
 
     def rate(self, update: int, total: int) -> float:
         """Learning rate of update 0, 1, ... out of `total`."""

@@ -56,7 +56,7 @@ def experiment(family: ZImage, tmp_path_factory: pytest.TempPathFactory):
     return changed(
         ladd_shapes(),
         {
-            "model": str(base / "model"), "data.cache": str(base / "cache"),
+            "engine": "plain", "model": str(base / "model"), "data.cache": str(base / "cache"),
             "data.samples.prompts": 4, "data.samples.steps": 1, "data.samples.picture_share": 0.0,
             "data.batch_size": 2, "loop.steps": 1, "sampling.prompts": 1, "sampling.every": 5,
             "method.student_every": 1, "method.heads_first": 0, "method.heads.hidden": 16,
