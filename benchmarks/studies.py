@@ -60,9 +60,9 @@ def run(args: argparse.Namespace, command: str, console: Console) -> int:
     references: References | None = None
     jobs = share_of(study.jobs(), args.part)
     for i, job in enumerate(jobs):
-        path = judge.result_path(job)
-        if path.exists():
+        if judge.finished(job):
             continue
+        path = judge.result_path(job)
         console.print(f"job {i + 1} of {len(jobs)}: {job.variant.name}, training seed {job.seed}")
         references = references or judge.references()
         try:

@@ -16,6 +16,7 @@ from benchmarks.study_plan import Job, View
 from benchmarks.wrong_convention import PREFIX, WrongConvention
 from safetensors.torch import load_file
 
+from fewstep.cli.commands import check_same
 from fewstep.data.precompute import alone, text_hash
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec
@@ -108,6 +109,14 @@ class Judge:
             "seeds": list(self.seeds),
             "world": common.rules(self.world),
         }
+
+    def finished(self, job: Job) -> Path | None:
+        """The job's result, if there is one; UserError where another configuration has made it."""
+        path = self.result_path(job)
+        if not path.exists():
+            return None
+        check_same(path.parent, job.experiment)
+        return path
 
     def result_path(self, job: Job) -> Path:
         name = text_hash(json.dumps(self.facts()))

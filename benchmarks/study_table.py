@@ -41,8 +41,7 @@ LEGENDS = {
 def write_study(study: Study, judge: Judge, command: str, console: Console) -> int:
     """Everything that is made of the finished jobs."""
     jobs = study.jobs()
-    paths = [judge.result_path(job) for job in jobs]
-    results = [read_result(path) for path in paths if path.exists()]
+    results = [read_result(path) for job in jobs if (path := judge.finished(job))]
     if not results:
         console.print(f"no job of {study.name} is done: python -m benchmarks.studies run ...")
         return 2

@@ -31,16 +31,14 @@ def ladd_shapes() -> Experiment:
             heads=HeadsConfig(hidden=128, embed=64),
             # the sampler visits every level once, and the small teacher needs all of them
             student_probs=(0.25, 0.25, 0.25, 0.25),
-            renoise_mean=0.0,
-            student_every=1,
             warmup_steps=0,
         ),
         optim=LADDOptims(
             heads=OptimConfig(lr=2e-3),
-            student=OptimConfig(lr=1e-4, warmup=50, schedule="cosine"),
+            student=OptimConfig(lr=1e-4, warmup=20, schedule="cosine"),
         ),
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
-        loop=LoopConfig(steps=1200, checkpoint_every=100),
+        loop=LoopConfig(steps=800, checkpoint_every=100),
         sampling=SamplingConfig(every=200),
         engine="fused",
         threads=1,
@@ -57,8 +55,8 @@ def ladd_shapes_demo() -> Experiment:
     return replace(
         full,
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
-        loop=LoopConfig(steps=220, checkpoint_every=110),
-        sampling=SamplingConfig(every=55),
+        loop=LoopConfig(steps=300, checkpoint_every=100),
+        sampling=SamplingConfig(every=75),
         eval=EvalConfig(prompts=128, seeds=3, full_seeds=2),
     )
 
