@@ -16,17 +16,21 @@ from benchmarks.study_plan import Job, View
 from benchmarks.wrong_convention import PREFIX, WrongConvention
 from safetensors.torch import load_file
 
-from fewstep.cli.commands import check_same
+from fewstep.cli.commands import read_experiment
 from fewstep.data.precompute import alone, text_hash
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.suite import Measures, draws
 from fewstep.experiment.builder import load_family
+from fewstep.experiment.codec import difference
 from fewstep.experiment.config import Experiment
 from fewstep.families.zimage import ZImage
 from fewstep.runs import read_metrics
 from fewstep.train import checkpoint
 from fewstep.worlds.shapes.world import Shapes
+
+WATCHED = ("sampling.every", "sampling.prompts", "loop.log_every", "loop.checkpoint_every", "eval.")
+"""Fields that decide what is seen of a run, not what comes out of it."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,12 @@ class Judge:
         path = self.result_path(job)
         if not path.exists():
             return None
-        check_same(path.parent, job.experiment)
+        lines = difference(read_experiment(path.parent), job.experiment)
+        if lines := [line for line in lines if not line.startswith(WATCHED)]:
+            raise UserError(
+                f"the finished run {path.parent} had another configuration ({'; '.join(lines)}); "
+                "--set these fields, or choose another --work"
+            )
         return path
 
     def result_path(self, job: Job) -> Path:

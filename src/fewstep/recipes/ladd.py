@@ -21,9 +21,11 @@ from fewstep.train.optim import OptimConfig
 def ladd_shapes() -> Experiment:
     """Distil the packaged Shapes model to four steps, at the full budget.
 
-    Hardware: one CPU core. Duration: 6 to 7 minutes with engine = compiled. Score: 5 training seeds
-    close 0.74 of the KID gap (0.65 to 0.84) and draw 59 % of the prompts right, where the teacher
-    draws 39 % at 4 steps and 79 % at 20; none collapsed (docs/ladd_seeds.md).
+    Hardware: one CPU core. Duration: 6 to 7 minutes with engine = compiled (which needs a C++
+    compiler), after the teacher's samples, which are drawn once for all runs.
+    Score: 5 training seeds close 0.74 of the KID gap (0.65 to 0.84) and draw 59 % of the prompts
+    right, where the teacher draws 39 % at 4 steps and 79 % at 20; none collapsed
+    (docs/ladd_seeds.md).
     """
     return Experiment(
         method=LADDConfig(
@@ -31,15 +33,17 @@ def ladd_shapes() -> Experiment:
             heads=HeadsConfig(hidden=128, embed=64),
             # the sampler visits every level once, and the small teacher needs all of them
             student_probs=(0.25, 0.25, 0.25, 0.25),
+            renoise_mean=0.0,
+            student_every=1,
             warmup_steps=0,
         ),
         optim=LADDOptims(
             heads=OptimConfig(lr=2e-3),
-            student=OptimConfig(lr=1e-4, warmup=20, schedule="cosine"),
+            student=OptimConfig(lr=1e-4, warmup=50, schedule="cosine"),
         ),
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
-        loop=LoopConfig(steps=800, checkpoint_every=100),
-        sampling=SamplingConfig(every=200),
+        loop=LoopConfig(steps=600, checkpoint_every=100),
+        sampling=SamplingConfig(every=100),
         engine="fused",
         threads=1,
     )
@@ -55,8 +59,8 @@ def ladd_shapes_demo() -> Experiment:
     return replace(
         full,
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
-        loop=LoopConfig(steps=300, checkpoint_every=100),
-        sampling=SamplingConfig(every=75),
+        loop=LoopConfig(steps=220, checkpoint_every=110),
+        sampling=SamplingConfig(every=55),
         eval=EvalConfig(prompts=128, seeds=3, full_seeds=2),
     )
 
@@ -65,7 +69,7 @@ def ladd_zimage() -> Experiment:
     """Distil a Z-Image directory to four steps on prompts of your own.
 
     Give `--model` and `--data.prompts-file`. Every weight is trained, in float32:
-    about 143 GB before any activation (computed), so no single GPU of today holds it yet.
+    about 143 GB before any activation (computed), so no GPU of 80 or 141 GB holds it yet.
     Hardware: none tried. Duration: not yet measured.
     Score: not yet measured.
     """
