@@ -169,6 +169,8 @@ def page(rows: Mapping[str, Mapping]) -> str:
         + "\nShown the concept, the parts of success:\n\n"
         + pages.markdown(["", "everything asked", "the concept", "in a new place", "hue error",
                            "outline IoU"], sizes)
+        + "\nThe rows, each by its own command:\n\n"
+        + "".join(f"- {name}: `{rows[name]['command']}`\n" for name in order)
     )  # fmt: skip
 
 
