@@ -8,7 +8,7 @@ must their weights after any number of steps. Time is that of whole steps (losse
 EMA) by the clock, so the machine should have a core to spare; the ratio of processor times stands
 in the note. Where the student moves on every step (N = 1, as in the recipes for Shapes) the shared
 pass saves most; N = 3 is measured beside it. The records are `spine.one_pass_speedup` and
-`spine.one_pass_speedup_n3`. About five minutes.
+`spine.one_pass_speedup_n3`. About four minutes.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def compare(every: int, *, pairs: int, batch: int, warm: int = 2, **sizes: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description="One-pass against naive LADD.")
     parser.add_argument("--pairs", type=int, default=30, help="timed moves of the student")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32, help="that of the recipes for Shapes")
     parser.add_argument("--results", type=Path, help="folder to write the records to")
     args = parser.parse_args()
     torch.set_num_threads(1)
