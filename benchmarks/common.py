@@ -25,8 +25,8 @@ from fewstep import claims
 from fewstep.data.precompute import text_hash
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
+from fewstep.evaluate.measures import PICTURES, Instruments, Measures, in_memory, measure
 from fewstep.evaluate.statistics import Estimate, Weights, prompt_weights
-from fewstep.evaluate.suite import Measures, measure, pairs
 from fewstep.families.base import Family
 from fewstep.rng import seed_of
 from fewstep.runs import environment, write_atomic
@@ -135,11 +135,12 @@ def seen(
         pictures = images()
         if not pictures.isfinite().all():
             raise FloatingPointError("the pictures are not finite")
-        m = measure(pictures, prompts, seeds, world)
+        instruments = Instruments(features={"shapes": world.features})
+        m = measure(in_memory(pictures, prompts, seeds), world, instruments)
         ends = (pictures < 1 / 255) | (pictures > 254 / 255)
         return {
-            "features": m.features, "layout_distance": m.layout_distance,
-            "sharpness": m.sharpness, "high_frequency": m.high_frequency,
+            "features": m.features["shapes"], "layout_distance": m.spreads["layout"],
+            "pixel_std": m.spreads["pixel_std"], **m.pictures,
             "saturated": np.array([ends.float().mean().item()]),
             **{f"adherence.{name}": right for name, right in m.adherence.items()},
         }  # fmt: skip
@@ -147,12 +148,17 @@ def seen(
     found = kept(folder, {**key, "world": rules(world)}, compute)
     right = {n.partition(".")[2]: v for n, v in found.items() if n.startswith("adherence.")}
     measures = Measures(
-        prompts=tuple(prompts), n_seeds=len(seeds),
-        index=np.repeat(np.arange(len(prompts)), len(seeds)),
+        prompts=tuple(prompts), n_seeds=len(seeds), features={"shapes": found["features"]},
         # "all" first, whatever order the file has
         adherence=dict(sorted(right.items(), key=lambda item: item[0] != "all")),
-        features=found["features"], layout_distance=found["layout_distance"],
-        sharpness=found["sharpness"], high_frequency=found["high_frequency"],
+        categories=world.categories(prompts),
+        # what was kept before a metric was thought of goes without it
+        spreads={
+            name: found[key]
+            for name, key in (("pixel_std", "pixel_std"), ("layout", "layout_distance"))
+            if key in found
+        },
+        pictures={name: found[name] for name in PICTURES if name in found},
     )  # fmt: skip
     return Seen(measures, float(found["saturated"][0]))
 
@@ -164,7 +170,8 @@ def true_pictures(
     """The kept measurement of true pictures, as they are or through a family's autoencoder."""
 
     def images() -> Pixels:
-        pictures = world.truth(*pairs(prompts, seeds))
+        asked = [prompt for prompt in prompts for _ in seeds]
+        pictures = world.truth(asked, [*seeds] * len(prompts))
         if through is None:
             return pictures
         return torch.cat([through.decode(through.encode_image(b)) for b in pictures.split(32)])
@@ -203,16 +210,16 @@ def facts(command: str, threads: int) -> dict[str, Any]:
 
 def claim(
     name: str, text: str, e: Estimate, *, made: Mapping[str, Any], n: int, goal: str = "",
-    unit: str = "", note: str = "",
+    unit: str = "", note: str = "", area: str = "spine",
 ) -> claims.Claim:  # fmt: skip
-    """The record `spine.<name>`; a value that is not finite becomes None, so `note` must say why.
+    """The record `<area>.<name>`; a value that is not finite becomes None, so `note` must say why.
 
     n is what was repeated, and `note` says what that is.
     """
     value = e.value if math.isfinite(e.value) else None
     known = value is not None and math.isfinite(e.low) and math.isfinite(e.high)
     return claims.Claim(
-        id=f"spine.{name}", claim=text, value=value,
+        id=f"{area}.{name}", claim=text, value=value,
         low=min(e.low, e.value) if known else None, high=max(e.high, e.value) if known else None,
         n=n, unit=unit, goal=goal, met=claims.verdict(value, goal), note=note, **made,
     )  # fmt: skip

@@ -20,7 +20,8 @@ from fewstep.cli.commands import read_experiment
 from fewstep.data.precompute import alone, text_hash
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec
-from fewstep.evaluate.suite import Measures, draws
+from fewstep.evaluate.measures import Measures
+from fewstep.evaluate.metrics import draws
 from fewstep.experiment.builder import load_family
 from fewstep.experiment.codec import difference
 from fewstep.experiment.config import Experiment

@@ -17,8 +17,8 @@ from benchmarks.study_rows import COLLAPSE, NOTHING, Row, gather
 from rich.console import Console
 
 from fewstep import claims
+from fewstep.evaluate.metrics import evaluate
 from fewstep.evaluate.statistics import Estimate
-from fewstep.evaluate.suite import evaluate
 from fewstep.experiment.config import Experiment
 from fewstep.report.plots import COLOURS
 

@@ -10,8 +10,10 @@ from benchmarks import common
 from benchmarks.common import drawn, true_pictures, weights_of
 
 from fewstep.evaluate.generate import GenerationSpec
+from fewstep.evaluate.judge import FRESH
+from fewstep.evaluate.measures import Measures
+from fewstep.evaluate.metrics import compare, evaluate
 from fewstep.evaluate.statistics import Estimate
-from fewstep.evaluate.suite import FRESH, Measures, compare, evaluate
 from fewstep.families.zimage import ZImage
 from fewstep.worlds.shapes.world import Shapes
 

@@ -64,7 +64,7 @@ def test_train_sample_eval_report(
     assert roles == ["truth", "teacher_full", "teacher_few", "student"]
     assert main(["report", str(out)]) == 0
     page = (out / "report.html").read_text()
-    assert "student, 4 steps" in page and "http" not in page.split("<body")[0]
+    assert "student, 4 steps" in page and "://" not in page.split("<body")[0]
 
 
 def test_interrupted_run_resumes_by_the_same_command(
@@ -146,7 +146,7 @@ def test_trap37_every_verb_answers_and_help_lists_it(
         (["train", "ladd_zimage"], ["--out", "--data.samples.height", "(default: 1024)"]),
         (["demo"], ["usage: fewstep demo", "--dry-run", "data.samples options", "(default: 512)"]),
         (["sample"], ["--model", "--height", "--dtype", "--out"]),
-        (["eval"], ["RUN", "--eval.prompts", "--eval.full-steps"]),
+        (["eval"], ["--suite", "--gap", "--eval.prompts", "--eval.full-steps"]),
         (["report"], ["RUN"]),
     ],
 )

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from fewstep.worlds.shapes.prompts import (
+    CATEGORIES,
     CONCEPT,
     HELD_OUT,
     SPLITS,
     WORDS,
     Role,
     Spec,
+    category,
     draw_in_split,
     draw_spec,
     held_out,
@@ -109,3 +111,28 @@ def test_nonsense_is_refused() -> None:
         draw_in_split(CFG, "dev", np.random.default_rng(0))
     with pytest.raises(ValueError, match="has no colour"):
         look_of(replace(Role("circle", "red"), colour=None), None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind"),
+    [
+        ("a red circle", "single_object"),
+        ("a small red circle on a white background", "single_object"),
+        ("a red circle and a red square", "two_objects"),
+        ("a red circle and a blue circle", "two_objects"),
+        ("two green triangles", "counting"),
+        ("two red circles and a red square", "counting"),
+        ("a red circle and a blue square", "colour_binding"),
+        ("two red circles and a blue square", "colour_binding"),
+        ("a red circle left of a blue square", "relation"),
+    ],
+)
+def test_a_prompt_is_of_the_hardest_kind_that_it_asks(prompt: str, kind: str) -> None:
+    assert category(understand(prompt)) == kind
+
+
+def test_kinds_of_prompts_do_not_overlap() -> None:
+    prompts = Shapes().prompts("test", 60)
+    found = Shapes().categories(prompts)
+    assert np.sum(list(found.values()), axis=0).tolist() == [1] * 60
+    assert {"single_object", "counting", "colour_binding"} <= found.keys() <= set(CATEGORIES)

@@ -5,7 +5,8 @@
     fewstep train --config runs/x/config.yaml --out runs/y
     fewstep sample --model runs/x/model --prompts "a red circle" --steps 4 --out pictures
     fewstep eval runs/x                        measure teacher and student against the truth
-    fewstep report runs/x                      one self-contained report.html
+    fewstep eval shapes@20,w=2 runs/x --suite quick    any models, side by side
+    fewstep report runs/x runs/y               one self-contained page
     fewstep demo                               all of it in minutes
 
 `fewstep VERB --help` lists the options. Running a command again goes on where it was stopped. Exit
@@ -29,8 +30,9 @@ from fewstep.cli import commands
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,
+    EvalRequest,
     NoOptions,
-    RunHelp,
+    ReportRequest,
     SampleRequest,
     TrainHelp,
     TrainRequest,
@@ -90,7 +92,7 @@ def dispatch(words: list[str]) -> int:
         case "eval":
             return evaluate(rest, console)
         case "report":
-            return commands.report(one_run(rest, "report"), console)
+            return commands.report(asked(ReportRequest, rest, "fewstep report"), console)
         case _:
             return demo(rest, console)
 
@@ -111,12 +113,12 @@ def show_help(verb: str, first: str) -> int:
             print_help(SampleRequest, prog, "Pictures from a model directory.")
         case "eval":
             print_help(
-                EvalHelp, prog, "Measure teacher and student of a finished run against the truth. "
-                "Defaults are those of the run's own configuration, else these.",
-                EvalHelp(run=Path("RUN"), eval=EvalConfig()),
+                EvalHelp, prog, "Measure a finished run's teacher and student against the truth "
+                "(--eval.*, by default as the run's configuration says), or any models by --suite.",
+                EvalHelp(models=("MODEL",), suite="quick", eval=EvalConfig()),
             )  # fmt: skip
         case "report":
-            print_help(RunHelp, prog, "Write one self-contained report.html into a run.")
+            print_help(ReportRequest, prog, "Write one self-contained page of runs or evaluations.")
         case _:
             print_help(NoOptions, prog, "What can be run, with hardware, duration and score.")
     return 0
@@ -167,19 +169,25 @@ def train(words: list[str], console: Console) -> int:
     return commands.train(wanted.experiment, wanted.out, command, console)
 
 
-def one_run(words: list[str], verb: str) -> Path:
+def one_run(words: list[str]) -> Path:
     if len(words) != 1 or words[0].startswith("-"):
-        raise UserError(f"{verb} takes one run directory: fewstep {verb} runs/NAME")
+        raise UserError("eval takes one run directory, fewstep eval runs/NAME, or a --suite")
     directory = Path(words[0])
     if not (directory / "config.yaml").is_file():
-        raise UserError(f"{directory} holds no run: there is no config.yaml in it")
+        raise UserError(
+            f"{directory} holds no run: there is no config.yaml in it; name a --suite to measure "
+            "models"
+        )
     return directory
 
 
 def evaluate(words: list[str], console: Console) -> int:
-    """A run, measured by its own configuration or as --eval.* options say."""
+    """Models by a suite; or a run, measured by its own configuration or as --eval.* options say."""
     command = shlex.join(["fewstep", "eval", *words])
-    directory, rest = one_run(words[:1], "eval"), words[1:]
+    if any(word.split("=")[0] == "--suite" for word in words):
+        request = asked(EvalRequest, words, "fewstep eval")
+        return commands.evaluate_models(request, command, console)
+    directory, rest = one_run(words[:1]), words[1:]
     experiment = commands.read_experiment(directory)
     asked_for = changed(experiment, rest, "fewstep eval")
     if replace(asked_for, eval=experiment.eval) != experiment:
@@ -196,5 +204,5 @@ def demo(words: list[str], console: Console) -> int:
     return (
         commands.train(wanted.experiment, wanted.out, command, console)
         or evaluate([str(wanted.out)], console)
-        or commands.report(wanted.out, console)
+        or commands.report(ReportRequest(runs=(wanted.out,)), console)
     )

@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from fewstep.cli.evaluation import evaluate_run
-from fewstep.cli.verbs import SampleRequest
+from fewstep.cli.suite import evaluate_models as judge_models
+from fewstep.cli.verbs import EvalRequest, ReportRequest, SampleRequest
 from fewstep.data import cache
 from fewstep.data.cache import Key
 from fewstep.data.precompute import Told
@@ -36,7 +37,6 @@ from fewstep.experiment.export import export
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
 from fewstep.families.zimage import ZImage
-from fewstep.report.page import write_report
 from fewstep.runs import Run, check_new, replacing, write_atomic
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLine
@@ -257,6 +257,23 @@ def evaluate(directory: Path, experiment: Experiment, command: str, console: Con
     return 0
 
 
-def report(directory: Path, console: Console) -> int:
-    console.print(f"wrote {write_report(directory)}")
+def evaluate_models(request: EvalRequest, command: str, console: Console) -> int:
+    """Measure models by a suite."""
+    with telling("pictures", console) as told:
+        path = judge_models(request, command, told)
+    console.print(f"wrote {path}")
+    return 0
+
+
+def report(request: ReportRequest, console: Console) -> int:
+    """One page for runs and evaluations."""
+    from fewstep.report.page import write_report  # matplotlib takes a second to import
+
+    if not request.runs:
+        raise UserError("report takes at least one directory: fewstep report runs/NAME")
+    out = request.out
+    if out is None:
+        [*_, last] = request.runs
+        out = last / "report.html" if len(request.runs) == 1 else Path("comparison.html")
+    console.print(f"wrote {write_report(*request.runs, path=out)}")
     return 0

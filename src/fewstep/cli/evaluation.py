@@ -1,62 +1,69 @@
-"""`fewstep eval`: the story of one run, from its directory to `evaluation.json` and a grid."""
+"""`fewstep eval RUN`: a run's teacher at full and at few steps and its student."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from fewstep.errors import UserError
-from fewstep.evaluate.grids import write_grid
-from fewstep.evaluate.story import models, tell
-from fewstep.evaluate.suite import write_evaluation
-from fewstep.experiment.builder import load_family, make_world
+from fewstep.evaluate.gallery import true_pictures
+from fewstep.evaluate.generate import Progress
+from fewstep.evaluate.judge import judge, truth_row
+from fewstep.evaluate.measures import Instruments
+from fewstep.evaluate.results import Evaluation, write_evaluation
+from fewstep.evaluate.show import grid
+from fewstep.evaluate.story import comparisons
+from fewstep.experiment.builder import make_world
+from fewstep.experiment.candidates import Asked, Loader, Means, candidate
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.prompts import evaluation_prompts
 
 
 def evaluate_run(
-    experiment: Experiment,
-    directory: Path,
-    student: Path,
-    device: torch.device,
-    command: str,
-    told: Callable[[int, int], None],
-) -> Path:
+    experiment: Experiment, directory: Path, student: Path, device: torch.device, command: str,
+    told: Progress,
+) -> Path:  # fmt: skip
     """Draw, measure and write `evaluation.json` with a grid; `command` is what was typed.
 
     UserError without a world.
     """
     world = make_world(experiment)
     if world is None:
-        raise UserError("eval needs a world to judge pictures, but this run has world: none")
+        raise UserError(
+            "a run with world: none has no truth to be held against; compare models with "
+            "`fewstep eval MODEL MODEL --suite quick --reference MODEL`"
+        )
     cfg, samples, few = experiment.eval, experiment.data.samples, experiment.sampling.steps
     prompts = tuple(evaluation_prompts(experiment, world))
-    teacher, own = (
-        load_family(model, device, experiment.dtype, experiment.engine)
-        for model in (experiment.model, str(student))
-    )
-    asked = models(teacher, own, few=few, full=cfg.full(samples.steps, samples.guidance), cfg=cfg)
-    story = tell(
-        world, prompts, asked, cfg, height=samples.height, width=samples.width, told=told
+    means = Means(
+        folder=directory / "pictures", device=device, dtype=experiment.dtype,
+        engine=experiment.engine, batch=cfg.batch, height=samples.height, width=samples.width,
     )  # fmt: skip
-    grid = write_grid(
-        directory / "evaluation.png", story.columns, story.grid_prompts, seeds=story.grid_seeds
-    )
-    caption = (
-        f"{len(story.grid_prompts)} of the {len(prompts)} prompts of the {cfg.split} split, "
-        f"{story.grid_seeds} pictures each. The models start a row from the same noise; true "
-        "pictures show what was asked in layouts of their own."
-    )
+    load = Loader(means)
+    full, w = cfg.full(samples.steps, samples.guidance)
+    teacher, own = experiment.model, str(student)
+    most, least = tuple(range(cfg.seeds)), tuple(range(cfg.full_seeds or cfg.seeds))
+    wanted = [
+        (Asked(text=teacher, source=teacher, name="teacher", steps=full, guidance=w,
+               role="teacher_full"), least),
+        (Asked(text=teacher, source=teacher, name="teacher", steps=few, role="teacher_few"), most),
+        (Asked(text=own, source=own, name="student", steps=few, role="student"), most),
+    ]  # fmt: skip
+    candidates = [
+        truth_row(world, prompts, most),
+        *(candidate(asked, prompts, seeds, load, means) for asked, seeds in wanted),
+    ]
+    reference = true_pictures(world, prompts, most)
+    instruments = Instruments(features={"shapes": world.features})
+    judged = judge(candidates, reference, world, instruments, told)
+    picture, caption = grid(judged, directory / "evaluation.png")
     path = directory / "evaluation.json"
-    write_evaluation(
-        path,
-        question=f"Does the {few}-step student draw like its teacher?",
-        world=world.name,
-        rows=story.rows,
-        comparisons=story.comparisons,
-        grids={grid.name: caption},
+    evaluation = Evaluation(
+        suite="run", question=f"Does the {few}-step student draw like its teacher?",
+        world=world.name, rows=judged.rows, comparisons=comparisons(judged),
+        grids={picture.name: caption}, notes=judged.notes,
         commands=[command, f"fewstep report {directory}"],
-    )
+    )  # fmt: skip
+    write_evaluation(path, evaluation)
     return path

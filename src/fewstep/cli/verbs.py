@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fewstep.errors import UserError
+from fewstep.evaluate.fidelity import MIN_PROMPTS
 from fewstep.evaluate.story import EvalConfig
-from fewstep.experiment.config import Experiment
+from fewstep.evaluate.suites import SuiteName
+from fewstep.experiment.config import Engine, Experiment, WorldName
 from fewstep.flow.sample import SamplerName
 
 
@@ -57,16 +60,73 @@ class SampleRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunHelp:
-    """What `report` takes."""
+class EvalRequest:
+    """Any models or folders of pictures, measured side by side on the same prompts and noise."""
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """A directory that `fewstep train` has made."""
+    models: tyro.conf.Positional[tuple[str, ...]]
+    """MODEL, MODEL@STEPS or MODEL@STEPS,w=W: a diffusers directory, a hub id, "shapes", a run
+    directory, or a folder of pictures that `fewstep sample` has made."""
+    suite: SuiteName
+    out: Path | None = None
+    """Where pictures and evaluation.json go; none is evaluations/SUITE. The same command goes on
+    where it was stopped."""
+    steps: int = 4
+    """Of a model that does not say @STEPS."""
+    guidance: float = 1.0
+    """w of such a model; 1 is none."""
+    gap: tuple[str, str] | None = None
+    """START END, two of the models: how much of the KID gap between them the others have closed."""
+    reference: str | None = None
+    """A model whose pictures take the place of the truth, as MODEL@STEPS,w=W."""
+    adapter: Path | None = None
+    """An adapter file for every model."""
+    strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Of the adapter: each is a row, and together they are a curve of diversity against quality."""
+    world: WorldName = "shapes"
+    """Where prompts and the truth come from; "none" needs --prompts-file and --reference."""
+    split: Literal["val", "test", "heldout"] = "test"
+    prompts_file: str | None = None
+    prompts: int | None = None
+    """None is as many as the suite says; so are the seeds."""
+    seeds: int | None = None
+    extractors: tuple[str, ...] | None = None
+    """shapes, pixels, inception, dinov2, clip; with :DIR or :HUB-ID for other weights. None is what
+    the suite says."""
+    scores: tuple[str, ...] = ()
+    """clip, pickscore, aesthetic, with the source of their weights behind a colon."""
+    batch: int = 32
+    height: int | None = None
+    """In pixels; none is the size that the model was made for."""
+    width: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    engine: Engine = "plain"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = {"steps": self.steps, "batch": self.batch, "prompts": self.prompts,
+                  "seeds": self.seeds, "threads": self.threads}  # fmt: skip
+        least = {"prompts": MIN_PROMPTS}
+        for name, value in counts.items():
+            if value is not None and value < least.get(name, 1):
+                raise UserError(f"--{name} must be >= {least.get(name, 1)}, got {value}")
+        if not self.models:
+            raise UserError("eval needs at least one model; see `fewstep eval --help`")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalHelp(RunHelp):
-    """What `eval` takes. None of it changes the run's own configuration."""
+class ReportRequest:
+    """One page for one or more runs or evaluations."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
+    """Directories that `fewstep train` or `fewstep eval` has made."""
+    out: Path | None = None
+    """The page; none is report.html in the only run, or comparison.html here for several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalHelp(EvalRequest):
+    """What `eval` takes. --eval.* is for a single run without --suite; none of it changes the run's
+    own configuration."""
 
     eval: EvalConfig
 

@@ -21,6 +21,10 @@ Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after every batch."""
 
 
+Task = tuple[int, int]
+"""The row of a prompt in its spec, and a seed."""
+
+
 def silent(done: int, total: int) -> None:
     """The progress callback that says nothing."""
 
@@ -59,6 +63,11 @@ class GenerationSpec:
     def calls(self) -> int:
         """Model calls an image."""
         return (len(self.sigmas) - 1) * (1 if self.guidance == 1 else 2)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The images of the spec in their order."""
+        return [(row, seed) for row in range(len(self.prompts)) for seed in self.seeds]
 
     @property
     def total(self) -> int:
@@ -132,11 +141,12 @@ def stream(
     *,
     batch_size: int = 32,
     context: Pixels | None = None,
+    tasks: Sequence[Task] | None = None,
 ) -> Iterator[Pixels]:
     """The same images batch by batch, so that a consumer need not hold them all.
 
     `context` holds one reference picture a prompt; it is read beside its prompt, not by the
-    unguided half of guidance.
+    unguided half of guidance. `tasks` are the images wanted; None is all of the spec.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -151,7 +161,8 @@ def stream(
             f"context must hold one picture for each of {len(spec.prompts)} prompts, "
             f"got {len(context)}"
         )
-    return _stream(family, backbone, spec, batch_size, context)
+    wanted = spec.tasks if tasks is None else tasks
+    return _stream(family, backbone, spec, batch_size, context, wanted)
 
 
 def _stream(
@@ -160,10 +171,10 @@ def _stream(
     spec: GenerationSpec,
     batch_size: int,
     context: Pixels | None,
+    tasks: Sequence[Task],
 ) -> Iterator[Pixels]:
     device = next(backbone.parameters()).device
     shape = family.latent_shape(spec.height, spec.width)
-    tasks = [(row, seed) for row in range(len(spec.prompts)) for seed in spec.seeds]
     with torch.no_grad():
         empty = None if spec.guidance == 1 else family.encode_text([""]).to(device)
     for start in range(0, len(tasks), batch_size):

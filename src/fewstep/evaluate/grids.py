@@ -79,6 +79,22 @@ def write_grid(
     return path
 
 
+def write_sheet(path: Path, images: Pixels, columns: int = 8) -> Path:
+    """The seeds of one prompt as rows of `columns` tiles, at their own size."""
+    tiles = to_bytes(images)
+    count, height, width = tiles.shape[:3]
+    gap, across = 2, min(columns, count)
+    size = (across * (width + gap) - gap, -(-count // across) * (height + gap) - gap)
+    sheet = Image.new("RGB", size, PAPER)
+    for i, pixels in enumerate(tiles):
+        row, column = divmod(i, across)
+        sheet.paste(Image.fromarray(pixels), (column * (width + gap), row * (height + gap)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="png", optimize=True)
+    return path
+
+
 def to_bytes(images: Pixels) -> np.ndarray:
     """(n, H, W, 3) uint8."""
     scaled = images.detach().cpu().float().clamp(0, 1).mul(255).round()

@@ -94,6 +94,17 @@ def divide(top: Draws, bottom: Draws) -> Draws:
     return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom != 0)
 
 
+def gap_closed(start: Draws, end: Draws, student: Draws) -> Draws:
+    """Share of the way from start to end that the student has gone: 0 at start, 1 at end.
+
+    Of a quantity that falls from start to end, all three under the same weights. Where a resample
+    has no gap to close (start is not worse than end) the share is undefined; `estimate` then gives
+    no interval if that happens often.
+    """
+    gap = start - end
+    return divide(start - student, np.where(gap > 0, gap, 0.0))
+
+
 def estimate(draws: Draws, n_prompts: int, n_seeds: int, level: float = 0.95) -> Estimate:
     """Percentile interval of the draws; without one if more than 1 in 20 draws is undefined."""
     replicates = draws[1:]

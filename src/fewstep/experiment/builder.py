@@ -20,7 +20,7 @@ from fewstep.data.precompute import Told, quiet
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
-from fewstep.experiment.config import Engine, Experiment
+from fewstep.experiment.config import Engine, Experiment, WorldName
 from fewstep.experiment.prompts import check_prompts, preview_prompts
 from fewstep.experiment.samples import check_samples, teacher_samples
 from fewstep.families.base import Backbone, Family
@@ -136,13 +136,17 @@ def load_family(
 
 
 def make_world(experiment: Experiment) -> World | None:
-    match experiment.world:
+    return world_named(experiment.world)
+
+
+def world_named(name: WorldName) -> World | None:
+    match name:
         case "shapes" | "shapes-pairs" | "shapes-crowded" | "shapes-hard":
-            return Shapes(LEVELS[experiment.world], experiment.world)
+            return Shapes(LEVELS[name], name)
         case "none":
             return None
         case _:
-            assert_never(experiment.world)
+            assert_never(name)
 
 
 def make_method(experiment: Experiment, family: Family, device: torch.device) -> Method:

@@ -18,6 +18,7 @@ MethodConfig = LADDConfig
 """The union of all methods' configs; `build` matches on it."""
 
 Engine = Literal["plain", "fused", "compiled"]
+WorldName = Literal["shapes", "shapes-pairs", "shapes-crowded", "shapes-hard", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Experiment:
 
     model: str = "shapes"
     """A diffusers directory or hub id; "shapes" is the small model that comes with the package."""
-    world: Literal["shapes", "shapes-pairs", "shapes-crowded", "shapes-hard", "none"] = "shapes"
+    world: WorldName = "shapes"
     """Where prompts and the truth come from; "none" needs data.prompts_file. The model in the
     package was trained for "shapes"."""
     method: MethodConfig

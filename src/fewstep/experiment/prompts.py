@@ -5,15 +5,10 @@ A file has one list. Training reads it from the start, everything else from its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
-from fewstep.worlds.shapes.prompts import look_of, understand
-from fewstep.worlds.shapes.world import Shapes
 
 
 def training_prompts(experiment: Experiment, world: World | None) -> list[str]:
@@ -62,15 +57,18 @@ def world_prompts(world: World | None, split: str, n: int) -> list[str]:
 
 def lines_of(experiment: Experiment, world: World | None, n: int, key: str) -> list[str] | None:
     """The different prompts of the file, at least n (`key` asks for them); None without a file."""
-    if experiment.data.prompts_file is None:
-        return None
-    path = user_path(experiment.data.prompts_file)
+    file = experiment.data.prompts_file
+    return None if file is None else read_lines(file, n, key, "data.prompts_file", world)
+
+
+def read_lines(file: str, n: int, key: str, file_key: str, world: World | None) -> list[str]:
+    """The different prompts of a file, one a line; UserError where there are not n (`key` asks for
+    so many) or where the world cannot read one."""
+    path = user_path(file)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"data.prompts_file: the prompts file {path} cannot be read: {error}"
-        ) from None
+        raise UserError(f"{file_key}: the prompts file {path} cannot be read: {error}") from None
     prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if len(prompts) < n:
         raise UserError(
@@ -78,22 +76,11 @@ def lines_of(experiment: Experiment, world: World | None, n: int, key: str) -> l
             f"lower {key} or add prompts"
         )
     if world is not None:
-        check_readable(world, prompts, path)
+        try:
+            world.check(prompts)
+        except ValueError as error:
+            raise UserError(
+                f"the prompts file {path}: {error}; write prompts of that world, or set world to "
+                "none"
+            ) from None
     return prompts
-
-
-def check_readable(world: World, prompts: Sequence[str], path: Path) -> None:
-    """UserError names the first prompt of which the world knows no true picture."""
-    match world:
-        case Shapes():
-            for prompt in prompts:
-                try:
-                    for role in understand(prompt).roles:
-                        look_of(role, None)
-                except ValueError as error:
-                    raise UserError(
-                        f"the world cannot read the prompt {prompt!r} of the prompts file {path} "
-                        f"({error}); write prompts of that world, or set world to none"
-                    ) from None
-        case _:
-            raise TypeError(f"nothing is known of what the world {world.name} can read")

@@ -1,78 +1,42 @@
-"""Reads a run directory; everything that a report shows comes from here.
+"""Reads a run directory or an evaluation directory; all that a report shows comes from here.
 
-config.yaml        shown as it is
+config.yaml        the configuration: shown as it is, and as its difference from the first run's
 env.json           versions, processor, commit; `command` (text or list of texts) is shown as typed
-metrics.jsonl      rows with `step`; numbers become curves, short lists one curve for each entry;
+metrics.jsonl      rows with `step`; numbers become series, short lists one line for each entry;
                    a text `phase` is put before the names of its row: `heads/loss`
 samples/*.png      strips in the order of their names: `step_000000.png`, `step_000200.png`, ...
-evaluation.json    as `fewstep.evaluate.suite` documents it; names the grids
+evaluation.json    see `fewstep.report.evaluation`; it names the other pictures
 
-Every file may be missing, but not all of them.
+Every file may be missing, but not all of them. `cpu_hours`, `gpu_hours` and `peak_memory_mb` are
+read from the last row that logs them, else from env.json.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from fewstep.report.evaluation import read_evaluation
+from fewstep.report.results import Evaluation, Picture
+from fewstep.report.typed import read_json
 from fewstep.runs import RunError, read_metrics
 
 Array = NDArray[np.float64]
 
+FILES = ("config.yaml", "env.json", "metrics.jsonl", "evaluation.json")
 ASIDE = ("command", "commands", "samples")
 """Of env.json: shown elsewhere, or nowhere."""
 
 
 @dataclass(frozen=True)
-class Number:
-    """An estimate as read back; NaN where the file says null."""
-
-    value: float
-    low: float
-    high: float
-    n_prompts: int
-    n_seeds: int
-    n_runs: int
-
-    @property
-    def has_interval(self) -> bool:
-        return math.isfinite(self.low) and math.isfinite(self.high)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A model in the table; `spec` is empty for the truth."""
-
-    name: str
-    role: str
-    spec: Mapping[str, Any]
-    metrics: Mapping[str, Number]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    name: str
-    metric: str
-    goal: float | None
-    number: Number
-
-
-@dataclass(frozen=True)
-class Picture:
-    path: Path
-    caption: str
-
-
-@dataclass(frozen=True)
-class Curve:
+class Series:
     """steps (n,), values (n, k): k lines, one for each entry of a logged list."""
 
     steps: Array
@@ -80,112 +44,85 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a run logged, and what it took."""
+
+    series: Mapping[str, Series]
+    begun: float | None
+    """The first step with a row of the student; None before that."""
+    steps: int
+    seconds: float | None
+    """Steps times seconds a step where the loop logs them (pauses do not count), else the wall
+    time from the first row to the last; None where there is neither."""
+    skipped: int
+    """Steps that were not finite and did not count."""
+    not_finite: int
+    """Logged values that are not finite."""
+    recorded: Mapping[str, float]
+    """Of `cpu_hours`, `gpu_hours`, `peak_memory_mb` those that were recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """All that is known of a run."""
 
     name: str
-    question: str
-    world: str
     config: str
-    env: Mapping[str, Any]
+    settings: Mapping[str, str]
+    """The configuration as dotted names and text."""
+    env: Mapping[str, str]
     commands: Sequence[str]
-    curves: Mapping[str, Curve]
-    rows: Sequence[Row]
-    comparisons: Sequence[Comparison]
-    grids: Sequence[Picture]
+    training: Training | None
+    evaluation: Evaluation
     samples: Sequence[Picture]
-    seconds: float | None
-    """Wall time from the first logged row to the last."""
-
-    def with_role(self, role: str) -> Row | None:
-        return next((row for row in self.rows if row.role == role), None)
-
-    def comparison(self, metric: str) -> Comparison | None:
-        return next((c for c in self.comparisons if c.metric == metric), None)
 
 
 def collect(directory: Path) -> RunRecord:
-    """Read a run; RunError if there is nothing in it or a file cannot be understood."""
-    known = ("config.yaml", "env.json", "metrics.jsonl", "evaluation.json")
-    if not any((directory / name).is_file() for name in known):
-        raise RunError(f"{directory} holds no run: none of {', '.join(known)} is in it")
+    """Read a directory; RunError if there is nothing in it or a file cannot be understood."""
+    if not any((directory / name).is_file() for name in FILES):
+        raise RunError(f"{directory} holds no run: none of {', '.join(FILES)} is in it")
     env = read_json(directory / "env.json")
-    evaluation = read_json(directory / "evaluation.json")
+    evaluation = read_evaluation(directory)
     rows = read_metrics(directory)
-    times = [row["time"] for row in rows if "time" in row]
-    config = directory / "config.yaml"
-    try:
-        return RunRecord(
-            name=directory.resolve().name,
-            question=evaluation.get("question", ""),
-            world=evaluation.get("world", ""),
-            config=read_text(config) if config.is_file() else "",
-            env={key: value for key, value in env.items() if key not in ASIDE},
-            commands=list(dict.fromkeys([*commands(env), *commands(evaluation)])),
-            curves=dict(curves(rows)),
-            rows=[read_row(row) for row in evaluation.get("rows", [])],
-            comparisons=[
-                Comparison(c["name"], c["metric"], c.get("goal"), read_number(c["estimate"]))
-                for c in evaluation.get("comparisons", [])
-            ],
-            grids=[
-                picture(directory, g["file"], g["caption"]) for g in evaluation.get("grids", [])
-            ],
-            samples=[
-                Picture(path, step_of(path))
-                for path in sorted((directory / "samples").glob("*.png"))
-            ],
-            seconds=times[-1] - times[0] if len(times) > 1 else None,
-        )
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"{directory / 'evaluation.json'} is not an evaluation: {error!r}; "
-            "write it anew with `fewstep eval`"
-        ) from error
+    config = read_text(directory / "config.yaml")
+    strips = sorted((directory / "samples").glob("*.png"))
+    return RunRecord(
+        name=directory.resolve().name,
+        config=config,
+        settings=flat(settings(config, directory / "config.yaml")),
+        env=flat({key: value for key, value in env.items() if key not in ASIDE}),
+        commands=list(dict.fromkeys([*commands(env), *evaluation.commands])),
+        training=training(rows, env) if rows else None,
+        evaluation=evaluation,
+        samples=[Picture(path=path, caption=step_of(path)) for path in strips],
+    )
 
 
 def read_text(path: Path) -> str:
+    """The text of a file, "" if there is none."""
+    if not path.is_file():
+        return ""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file, empty if there is no file."""
-    if not path.is_file():
-        return {}
+def settings(config: str, path: Path) -> Mapping[str, Any]:
+    """The mapping that a YAML text holds."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not JSON: {error}; write it anew") from error
+        found = yaml.safe_load(config) or {}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{path} is not YAML: {reason}; restore it or remove it") from error
     if not isinstance(found, dict):
-        raise RunError(f"{path} must hold a JSON object, got {type(found).__name__}")
+        raise RunError(f"{path} must hold settings by name, got {type(found).__name__}; restore it")
     return found
 
 
-def commands(record: Mapping[str, Any]) -> list[str]:
-    found = record.get("commands", record.get("command", []))
+def commands(env: Mapping[str, Any]) -> list[str]:
+    found = env.get("commands", env.get("command", []))
     return [found] if isinstance(found, str) else [str(command) for command in found]
-
-
-def read_number(record: Mapping[str, Any]) -> Number:
-    value, low, high = (
-        math.nan if record[key] is None else float(record[key]) for key in ("value", "low", "high")
-    )
-    return Number(value, low, high, record["n_prompts"], record["n_seeds"], record.get("n_runs", 1))
-
-
-def read_row(record: Mapping[str, Any]) -> Row:
-    metrics = {name: read_number(value) for name, value in record["metrics"].items()}
-    return Row(record["name"], record["role"], record.get("spec") or {}, metrics)
-
-
-def picture(directory: Path, file: str, caption: str) -> Picture:
-    path = (directory / file).resolve()
-    if not path.is_relative_to(directory.resolve()) or not path.is_file():
-        raise RunError(f"the grid {file!r} of evaluation.json is not a file inside {directory}")
-    return Picture(path, caption)
 
 
 def step_of(path: Path) -> str:
@@ -194,7 +131,60 @@ def step_of(path: Path) -> str:
     return f"step {found[1]}" if found else path.stem
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Curve]]:
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as dotted names and text."""
+    found: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = text(value)
+    return found
+
+
+def text(value: Any) -> str:
+    """A setting as it is written in a table."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:.6g}"
+        case list() | tuple():
+            return ", ".join(text(v) for v in value)
+        case _:
+            return str(value)
+
+
+def training(rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Training:
+    """Everything that the rows of a run say; there is at least one."""
+    found = series(rows)
+    loop = found.get("loop/seconds_per_step")
+    times = [row["time"] for row in rows if "time" in row]
+    seconds = times[-1] - times[0] if len(times) > 1 else None
+    if loop is not None:
+        seconds = float(loop.values[:, 0] @ np.diff(loop.steps, prepend=0))
+    began = [row["step"] for row in rows if row.get("phase") == "student"]
+    skipped = found.get("loop/skipped")
+    recorded = {
+        key: row[key]
+        for key in ("cpu_hours", "gpu_hours", "peak_memory_mb")
+        for row in [env, *rows]
+        if isinstance(row.get(key), int | float)
+    }
+    return Training(
+        series=found,
+        begun=float(min(began)) if began else None,
+        steps=int(rows[-1]["step"]),
+        seconds=seconds,
+        skipped=0 if skipped is None else int(skipped.values[-1, 0]),
+        not_finite=sum(int((~np.isfinite(s.values)).sum()) for s in found.values()),
+        recorded=recorded,
+    )
+
+
+def series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
     """Every numeric series, in the order in which names first appear."""
     steps: dict[str, list[float]] = {}
     values: dict[str, list[list[float]]] = {}
@@ -213,5 +203,4 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Curve]]:
                 )
             known.append([float(v) for v in entries])
             steps.setdefault(prefix + name, []).append(float(row["step"]))
-    for name, found in values.items():
-        yield name, Curve(np.array(steps[name]), np.array(found))
+    return {name: Series(np.array(steps[name]), np.array(found)) for name, found in values.items()}

@@ -1,72 +1,113 @@
-"""One self-contained HTML page for a run: no scripts, no fonts, no links to anything outside."""
+"""One self-contained HTML page for any number of runs; nothing in it is fetched from outside."""
 
 from __future__ import annotations
 
-import base64
-import json
-import math
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fewstep.report.collect import Comparison, Number, Picture, Row, RunRecord, collect
-from fewstep.report.plots import panels, svg
-from fewstep.report.verdict import METRICS, counted, digits, metric, repeated, shown, verdict
-from fewstep.runs import write_atomic
+from fewstep.report.collect import RunRecord
+from fewstep.report.configs import configured, differences, side_by_side
+from fewstep.report.costs import drawing_costs, training_costs
+from fewstep.report.health import beside, signs
+from fewstep.report.merge import collect_all, merge, warnings
+from fewstep.report.numbers import repeated
+from fewstep.report.panels import panels
+from fewstep.report.pictures import embed
+from fewstep.report.plots import COLOURS, COLOURS_DARK, Panel, svg
+from fewstep.report.results import Evaluation, Picture, Sheet
+from fewstep.report.tables import cards, compared, tables, tiles
+from fewstep.report.tradeoff import tradeoff
+from fewstep.report.verdict import verdict, verdict_of_several
+from fewstep.runs import RunError, write_atomic
 
 QUESTION = "Does the few-step student draw like its teacher?"
 STRIPS = 8
 """Sample strips shown; of more, the first, the last and some between."""
+WIDE = 1100
+"""Pixels of the column of pictures on a desktop."""
 
 
-def write_report(directory: Path, path: Path | None = None) -> Path:
-    """Write `report.html` into the run (or to `path`) and return where it is.
+def write_report(directory: Path, *more: Path, path: Path | None = None) -> Path:
+    """Write the page of one or more run or evaluation directories and return where it is.
 
-    Raises RunError if the directory holds no run or a file of it cannot be understood.
+    `path` None is `report.html` in the directory, which must then be the only one. RunError if
+    that is unclear, a directory holds no run or a file cannot be understood.
     """
-    path = path or directory / "report.html"
-    write_atomic(path, render(collect(directory)).encode())
+    if path is None:
+        if more:
+            raise RunError(
+                f"a report of {1 + len(more)} runs belongs into none of them; "
+                "name the file to write"
+            )
+        path = directory / "report.html"
+    write_atomic(path, render(collect_all([directory, *more])).encode())
     return path
 
 
-def render(record: RunRecord) -> str:
-    """The page of a run."""
-    source = resources.files("fewstep.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+def render(records: Sequence[RunRecord]) -> str:
+    """The page of records, whose names differ."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["unbroken"] = unbroken
-    main, rest = panels(record.curves)
-    answer, sentence = verdict(record)
-    return environment.from_string(source).render(
-        record=record,
-        question=record.question or QUESTION,
-        answer=answer,
-        sentence=sentence,
-        tiles=tiles(record),
-        facts=facts(record),
-        grids=[(embedded(p), p.caption) for p in record.grids],
-        samples=[(embedded(p), p.caption) for p in spaced(record.samples, STRIPS)],
-        cards=cards(record.rows),
-        tables=tables(record.rows),
-        comparisons=[
-            (c.name, *compared(c), goal(c.goal, c.metric), counted(c.number))
-            for c in record.comparisons
-        ],
-        plots=[(panel.title, Markup(svg(panel))) for panel in main],
-        more_plots=[(panel.title, Markup(svg(panel))) for panel in rest],
-        specs=[(row.name, spec(row.spec)) for row in record.rows if row.spec],
-        env=flat(record.env),
+        loader=PackageLoader("fewstep.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["unbroken"] = unbroken
+    environment.filters["factor"] = factor
+    several = len(records) > 1
+    evaluation = merge(records)
+    strips = {r.name: spaced(r.samples, STRIPS) for r in records if r.samples}
+    shown, more = panels(records)
+    sheets = by_prompt(evaluation.sheets)
+    return environment.get_template("page.html.j2").render(
+        records=records,
+        several=several,
+        evaluation=evaluation,
+        question=evaluation.question or QUESTION,
+        verdict=verdict_of_several(evaluation) if several else verdict(evaluation),
+        each_verdict=[(r.name, verdict(r.evaluation)) for r in records if several],
+        warnings=warnings(records),
+        tiles=[] if several else tiles(evaluation),
+        facts=facts(records, evaluation),
+        embedded=embed(pictured(evaluation, strips)),
+        sheets=sheets,
+        strips=strips,
+        cards=cards(evaluation),
+        tables=tables(evaluation),
+        comparisons=[(c, *compared(c, evaluation)) for c in evaluation.comparisons],
+        curves=[(curve, Markup(tradeoff(curve)), list(curve.lines)) for curve in evaluation.curves],
+        trained=[r.name for r in records if r.training],
+        health=beside([signs(r.training) for r in records if r.training]),
+        plots=[drawn(panel) for panel in shown],
+        more_plots=[drawn(panel) for panel in more],
+        specs=[row for row in evaluation.rows if row.spec],
+        drawing_costs=drawing_costs(evaluation.rows),
+        training_costs=training_costs(records),
+        configured=configured(records),
+        config_differences=differences([r.settings for r in configured(records)]),
+        environments=side_by_side([r.env for r in records]),
+        colours=COLOURS,
+        colours_dark=COLOURS_DARK,
+    )
 
 
-def embedded(picture: Picture) -> str:
-    data = base64.b64encode(picture.path.read_bytes()).decode()
-    return f"data:image/png;base64,{data}"
+def drawn(panel: Panel) -> tuple[Panel, Markup]:
+    return panel, Markup(svg(panel))
+
+
+def pictured(evaluation: Evaluation, strips: dict[str, list[Picture]]) -> list[Picture]:
+    """Every picture of the page."""
+    sheets = [sheet.picture for sheet in evaluation.sheets]
+    return [*evaluation.grids, *sheets, *(p for own in strips.values() for p in own)]
+
+
+def by_prompt(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
+    """Sheets of one prompt stand together, in the order in which prompts first appear."""
+    found: dict[str, list[Sheet]] = {}
+    for sheet in sheets:
+        found.setdefault(sheet.prompt, []).append(sheet)
+    return found
 
 
 def spaced(pictures: Sequence[Picture], count: int) -> list[Picture]:
@@ -76,168 +117,29 @@ def spaced(pictures: Sequence[Picture], count: int) -> list[Picture]:
     return [pictures[round(i * (len(pictures) - 1) / (count - 1))] for i in range(count)]
 
 
-def compared(comparison: Comparison) -> tuple[str, str]:
-    """Value and interval; a difference of two shares is told in points."""
-    value, interval = shown(comparison.number, metric(comparison.metric).percent)
-    share = comparison.metric.startswith("adherence")
-    return value.replace(" %", " points") if share else value, interval
-
-
-def goal(value: float | None, name: str) -> str:
-    if value is None:
-        return ""
-    return f"{value * 100:.0f} %" if metric(name).percent else f"{value:g}"
-
-
-def tiles(record: RunRecord) -> list[tuple[str, str, str, str]]:
-    """(label, value, interval, whose) of the few numbers that tell the story."""
-    found: list[tuple[str, str, str, str]] = []
-    student = record.with_role("student")
-    if closed := record.comparison("kid_gap_closed"):
-        whose = student.name if student else ""
-        found.append(("KID gap closed", *shown(closed.number, percent=True), whose))
-    for row in (record.with_role("teacher_full"), record.with_role("teacher_few"), student):
-        if row and "adherence" in row.metrics:
-            number = shown(row.metrics["adherence"], percent=True)
-            found.append(("Adherence", *number, row.name))
-    return found
+def factor(width: int) -> int:
+    """How many times a picture is enlarged to fill the column: pixels stay square."""
+    return max(1, min(4, WIDE // width))
 
 
 def unbroken(text: str) -> str:
-    """`w = 2` stays on one line."""
-    return text.replace(" = ", "\u00a0=\u00a0")
+    """`w = 2` stays on one line, and so does `80 %`."""
+    return text.replace(" = ", "\u00a0=\u00a0").replace(" %", "\u00a0%")
 
 
-def facts(record: RunRecord) -> list[str]:
+def facts(records: Sequence[RunRecord], evaluation: Evaluation) -> list[str]:
     """The line under the verdict."""
-    found = [record.name]
-    if record.world:
-        found.append(f"world: {record.world}")
-    numbers = [n for row in record.rows for n in row.metrics.values()]
+    found = [record.name for record in records] if len(records) <= 4 else [f"{len(records)} runs"]
+    if evaluation.world:
+        found.append(f"world: {evaluation.world}")
+    if evaluation.suite:
+        found.append(f"suite: {evaluation.suite}")
+    numbers = [
+        number
+        for row in evaluation.rows
+        for key, number in row.metrics.items()
+        if evaluation.metrics[key].group != "categories"  # each of which has prompts of its own
+    ]
     if numbers:
         found.append(repeated(numbers))
-    if record.seconds is not None:
-        found.append(f"trained for {duration(record.seconds)}")
-    return found
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def cards(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """For each main metric the rows as dots with intervals on a common scale, in % of the width."""
-    found: list[dict[str, Any]] = []
-    for name, kind in METRICS.items():
-        numbers = [(row, row.metrics[name]) for row in rows if name in row.metrics]
-        finite = [
-            v
-            for _, n in numbers
-            for v in (n.value, n.low, n.high)
-            if math.isfinite(v)
-        ]  # fmt: skip
-        if not finite:
-            continue
-        marks = [kind.target] if kind.target is not None else []
-        low, high = min(finite + marks), max(finite + marks)
-        margin = 0.04 * (high - low) or 1.0
-        low, high = low - margin, high + margin
-
-        def place(value: float, low: float = low, high: float = high) -> float:
-            return round(100 * (value - low) / (high - low), 2)
-
-        places = max(digits(n, kind.percent) for _, n in numbers)
-        found.append(
-            {
-                "metric": kind,
-                "target": None if kind.target is None else place(kind.target),
-                "rows": [
-                    {
-                        "name": row.name,
-                        "role": row.role,
-                        "text": shown(number, kind.percent, places),
-                        "at": place(number.value) if math.isfinite(number.value) else None,
-                        "bar": bar(number, place),
-                    }
-                    for row, number in numbers
-                ],
-            }
-        )
-    return found
-
-
-def bar(number: Number, place: Any) -> tuple[float, float] | None:
-    """(left, width) of an interval in percent."""
-    if not number.has_interval:
-        return None
-    left, right = place(number.low), place(number.high)
-    return left, round(right - left, 2)
-
-
-def tables(rows: Sequence[Row]) -> list[tuple[str, str, dict[str, Any]]]:
-    """(title, what it shows, table): all metrics, and what adherence is made of."""
-    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    parts = [name for name in names if name.startswith("adherence_")]
-    whole = [name for name in names if name not in parts]
-    found = [
-        ("All metrics", "Calls of the model make one picture; guidance takes two a step.", whole),
-        ("Parts of adherence", "Share of images in which this much is right.", parts),
-    ]
-    return [(title, text, table(rows, own)) for title, text, own in found if own]
-
-
-def table(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
-    """Metrics of every row as text, one number of decimals a column."""
-    places = {
-        name: max(
-            digits(row.metrics[name], metric(name).percent) for row in rows if name in row.metrics
-        )
-        for name in names
-    }
-
-    def cell(row: Row, name: str) -> tuple[str, str] | None:
-        number = row.metrics.get(name)
-        return number and shown(number, metric(name).percent, places[name])
-
-    return {
-        "heads": [metric(name) for name in names],
-        "rows": [
-            (
-                row,
-                [cell(row, name) for name in names],
-                str(row.spec.get("model_calls", "")),
-                repeated(list(row.metrics.values())),
-            )
-            for row in rows
-        ],
-    }
-
-
-def spec(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A generation spec as label and text."""
-    return [
-        (key.replace("_", " "), text(value)) for key, value in record.items() if value is not None
-    ]
-
-
-def text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(text(v) for v in value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as dotted names and text."""
-    found: list[tuple[str, str]] = []
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            found += flat(value, f"{prefix}{key}.")
-        else:
-            found.append((prefix + key, text(value)))
     return found

@@ -20,6 +20,10 @@ class World(Protocol):
         """The first n prompts of a split ("train", "val", "test", "heldout"); always the same."""
         ...
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """ValueError names the first prompt of which the world knows no true picture."""
+        ...
+
     def truth(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """One picture for each (prompt, seed) pair, drawn from the world's true distribution."""
         ...
@@ -32,6 +36,10 @@ class World(Protocol):
     def adherence(self, images: Pixels, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Boolean arrays, one value an image: "all" (everything right), and the parts
         "count", "colour", "shape", "size", "background", "relation" (True where not asked)."""
+        ...
+
+    def categories(self, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Boolean arrays, one value a prompt: the kind of what it asks. Kinds do not overlap."""
         ...
 
     def layouts(self, images: Pixels, prompts: Sequence[str]) -> np.ndarray:

@@ -12,8 +12,8 @@ from benchmarks import common, pages
 from benchmarks import concepts as concepts_of
 from benchmarks.teacher_table import Cell, best
 
+from fewstep.evaluate.measures import Instruments, in_memory, measure
 from fewstep.evaluate.statistics import Estimate
-from fewstep.evaluate.suite import measure
 from fewstep.worlds.shapes.world import Shapes
 
 WORLD = Shapes()
@@ -37,14 +37,18 @@ def test_measurements_are_kept_by_key_and_read_back_whole(tmp_path: Path) -> Non
     assert len(calls) == 1
     common.seen(tmp_path, {"a": 2}, draw, PROMPTS, SEEDS, WORLD)
     assert len(calls) == 2
-    direct = measure(pictures(), PROMPTS, SEEDS, WORLD)
+    instruments = Instruments(features={"shapes": WORLD.features})
+    direct = measure(in_memory(pictures(), PROMPTS, SEEDS), WORLD, instruments)
     for found in (first.measures, again.measures):
         assert found.adherence.keys() == direct.adherence.keys()
         assert next(iter(found.adherence)) == "all"
         for part, right in direct.adherence.items():
             assert np.array_equal(found.adherence[part], right)
-        for name in ("features", "layout_distance", "sharpness", "high_frequency", "index"):
-            assert np.array_equal(getattr(found, name), getattr(direct, name), equal_nan=True)
+        for kind in ("features", "pictures", "spreads", "categories"):
+            own, wanted = getattr(found, kind), getattr(direct, kind)
+            assert own.keys() == wanted.keys() and own
+            for name, values in wanted.items():
+                assert np.array_equal(own[name], values, equal_nan=True)
     assert 0 <= first.saturated == again.saturated < 0.2
 
 

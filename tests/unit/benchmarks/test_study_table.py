@@ -20,8 +20,9 @@ from benchmarks.study_records import RECORDS
 from benchmarks.study_rows import NOTHING, Row, collapse, gather
 from benchmarks.study_table import cells, plot
 
+from fewstep.evaluate.measures import Measures
+from fewstep.evaluate.metrics import draws
 from fewstep.evaluate.statistics import Estimate
-from fewstep.evaluate.suite import Measures, draws
 from fewstep.recipes.ladd import ladd_shapes
 
 MADE = {"command": "x", "hardware": "y", "versions": {}, "date": "2026-01-01"}
@@ -154,11 +155,11 @@ def test_a_gap_that_is_not_there_is_null_with_a_reason() -> None:
 
 def invented(seed: int, offset: float) -> Measures:
     rng = np.random.default_rng(seed)
-    index = np.repeat(np.arange(10), 2)
     return Measures(
-        prompts=tuple(map(str, range(10))), n_seeds=2, index=index,
-        features=rng.normal(offset, 1, (20, 4)), adherence={"all": rng.random(20) < 0.5},
-        layout_distance=rng.random(10), sharpness=rng.random(20), high_frequency=rng.random(20),
+        prompts=tuple(map(str, range(10))), n_seeds=2,
+        features={"shapes": rng.normal(offset, 1, (20, 4))},
+        adherence={"all": rng.random(20) < 0.5}, spreads={"layout": rng.random(10)},
+        pictures={"sharpness": rng.random(20), "high_frequency": rng.random(20)},
     )  # fmt: skip
 
 

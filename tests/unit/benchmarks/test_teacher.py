@@ -41,7 +41,8 @@ def test_validation_chooses_and_test_prompts_are_claimed(
     for row in (full, few):
         counts = {m: (e["n_prompts"], e["n_seeds"]) for m, e in row["metrics"].items()}
         assert counts.pop("layout_diversity") == (8, 3)
-        assert set(counts.values()) == {(10, 2)}
+        kinds = [counts.pop(m)[0] for m in list(counts) if m.startswith("category_")]
+        assert set(counts.values()) == {(10, 2)} and sum(kinds) == 10
     assert bounds[0]["metrics"]["adherence"]["value"] == 1
     found = {c.id: c for c in claims.read(tmp_path / "results" / "spine.json")}
     assert found["spine.teacher_adherence"].n == 10

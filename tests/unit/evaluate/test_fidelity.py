@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchmetrics.functional import pairwise_linear_similarity
 
-from fewstep.evaluate.fidelity import gap_closed, kid, prompt_kernels
-from fewstep.evaluate.statistics import Draws, estimate, prompt_weights
+from fewstep.evaluate.fidelity import kid, prompt_kernels
+from fewstep.evaluate.statistics import Draws, estimate, gap_closed, prompt_weights
 
 ONES_8 = np.ones((1, 8))
 
@@ -38,6 +38,15 @@ def test_equals_the_loop_over_pairs_in_any_order_of_images() -> None:
     gx, gy = rng.permutation(by_prompt(8, 3)), by_prompt(8, 2)
     found = kid(prompt_kernels(x, gx, y, gy), ONES_8)[0]
     assert found == pytest.approx(brute(x, list(gx), y, list(gy)), rel=1e-10)
+
+
+def test_prompts_may_have_different_numbers_of_images_on_either_side() -> None:
+    rng = np.random.default_rng(12)
+    x, y = rng.normal(size=(20, 5)), rng.normal(size=(16, 5)) + 0.3
+    uneven, even = np.append(by_prompt(8, 2), [0, 0, 0, 5]), by_prompt(8, 2)
+    for a, ga, b, gb in ((x, uneven, y, even), (y, even, x, uneven)):
+        found = kid(prompt_kernels(a, ga, b, gb), ONES_8)[0]
+        assert found == pytest.approx(brute(a, list(ga), b, list(gb)), rel=1e-10)
 
 
 def test_a_resample_equals_the_loop_over_the_drawn_images() -> None:
@@ -154,7 +163,7 @@ def test_no_interval_where_there_is_no_gap() -> None:
 
 def test_too_few_prompts_and_bad_features_are_refused() -> None:
     x, index = np.zeros((14, 3)), by_prompt(7, 2)
-    with pytest.raises(ValueError, match="KID needs at least 8 prompts, the model has 7"):
+    with pytest.raises(ValueError, match="need at least 8 prompts, the model has 7"):
         prompt_kernels(x, index, x, index)
     x, index = np.zeros((16, 3)), by_prompt(8, 2)
     with pytest.raises(ValueError, match="16 features but 14"):

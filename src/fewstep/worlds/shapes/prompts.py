@@ -138,6 +138,23 @@ def split_of(spec: Spec) -> str:
     return {0: "test", 1: "val"}.get(seed_of("split", meaning(spec)) % 16, "train")
 
 
+CATEGORIES = ("single_object", "two_objects", "counting", "colour_binding", "relation")
+"""After GenEval (Ghosh et al. 2023, arXiv:2310.11513)."""
+
+
+def category(spec: Spec) -> str:
+    """The hardest thing that a spec asks: where one thing stands to another, which colour belongs
+    to which shape (things that differ in both), how many, two things, or one."""
+    if spec.relation is not None:
+        return "relation"
+    looks = [(role.colour, role.shape) for role in spec.roles]
+    if any(a[0] != b[0] and a[1] != b[1] for a in looks for b in looks):
+        return "colour_binding"
+    if any(role.count > 1 for role in spec.roles):
+        return "counting"
+    return "two_objects" if len(spec.roles) > 1 else "single_object"
+
+
 def draw_spec(cfg: WorldConfig, rng: np.random.Generator) -> Spec:
     """What prompts ask: 1 to max_objects objects, sometimes alike, sized or related."""
     total = int(rng.integers(1, cfg.max_objects + 1))

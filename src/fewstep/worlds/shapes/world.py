@@ -15,8 +15,11 @@ from fewstep.shapes import Pixels
 from fewstep.worlds.shapes import judge
 from fewstep.worlds.shapes.features import ShapesFeatures, extract, load_features
 from fewstep.worlds.shapes.prompts import (
+    CATEGORIES,
+    category,
     draw_concept_spec,
     draw_in_split,
+    look_of,
     say,
     scene_for,
     understand,
@@ -77,6 +80,14 @@ class Shapes:
             prompts[prompt] = None
         return list(prompts)
 
+    def check(self, prompts: Sequence[str]) -> None:
+        for prompt in prompts:
+            try:
+                for role in understand(prompt).roles:
+                    look_of(role, None)
+            except ValueError as error:
+                raise ValueError(f"the world cannot read the prompt {prompt!r} ({error})") from None
+
     def truth(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """(n, 3, side, side): picture i is drawn for prompts[i] with seeds[i] and nothing else."""
         scenes = [
@@ -107,6 +118,10 @@ class Shapes:
 
     def adherence(self, images: Pixels, prompts: Sequence[str]) -> dict[str, np.ndarray]:
         return judge.judge(as_array(images), prompts, self.cfg)
+
+    def categories(self, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+        kinds = [category(understand(prompt)) for prompt in prompts]
+        return {name: np.array([k == name for k in kinds]) for name in CATEGORIES if name in kinds}
 
     def layouts(self, images: Pixels, prompts: Sequence[str]) -> np.ndarray:
         return judge.layouts(as_array(images), prompts, self.cfg)

@@ -1,0 +1,173 @@
+"""What `fewstep eval` is asked to judge, from words on the command line to pictures.
+
+MODEL[@STEPS[,w=W]] where MODEL is a diffusers directory, a hub id, "shapes", a run directory (its
+exported model), or a folder of pictures that `fewstep sample` has made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewstep.errors import UserError
+from fewstep.evaluate.features import digest
+from fewstep.evaluate.gallery import RECORD, draw_gallery, open_gallery
+from fewstep.evaluate.generate import GenerationSpec, Progress
+from fewstep.evaluate.judge import Candidate, Drawn
+from fewstep.evaluate.results import Role
+from fewstep.experiment.builder import load_family
+from fewstep.experiment.config import Engine
+from fewstep.families import adapters
+from fewstep.families.zimage import ZImage
+from fewstep.runs import user_path
+
+ASKED = re.compile(r"(?P<model>.+?)(?:@(?P<steps>\d+)(?:,w=(?P<w>\d+(?:\.\d+)?))?)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One model at one number of steps."""
+
+    text: str
+    """As it was typed."""
+    source: str
+    """A directory, a hub id or a folder of pictures."""
+    name: str
+    steps: int
+    guidance: float = 1.0
+    adapter: Path | None = None
+    strength: float = 1.0
+    role: Role = "other"
+
+    @property
+    def is_pictures(self) -> bool:
+        return (user_path(self.source) / RECORD).is_file()
+
+    @property
+    def title(self) -> str:
+        """What its row is called."""
+        if self.is_pictures:
+            return self.name
+        steps = f"{self.steps} step{'s' * (self.steps != 1)}"
+        w = f", w = {self.guidance:g}" if self.guidance != 1 else ""
+        adapter = f", strength {self.strength:g}" if self.adapter else ""
+        return f"{self.name}, {steps}{w}{adapter}"
+
+
+def parse(text: str, steps: int, guidance: float) -> Asked:
+    """What MODEL[@STEPS[,w=W]] asks for; `steps` and `guidance` where it does not say."""
+    found = ASKED.fullmatch(text)
+    if not found:
+        raise UserError(f"a model reads MODEL, MODEL@STEPS or MODEL@STEPS,w=W, got {text!r}")
+    if user_path(text).exists():  # a path may hold an @
+        source, n, w = text, steps, guidance
+    else:
+        source = found["model"]
+        n = int(found["steps"] or steps)
+        w = float(found["w"]) if found["w"] else 1.0 if found["steps"] else guidance
+    if n < 1:
+        raise UserError(f"{text!r} asks for {n} steps; give at least 1")
+    path, name = user_path(source), Path(source).name
+    if (path / "config.yaml").is_file():
+        if not (path / "model").is_dir():
+            raise UserError(f"the run {source} has no model yet: let `fewstep train` finish")
+        source = str(path / "model")
+    return Asked(text=text, source=source, name=name, steps=n, guidance=w)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How pictures are made and where they are kept."""
+
+    folder: Path
+    device: torch.device
+    dtype: str = "float32"
+    engine: Engine = "plain"
+    batch: int = 32
+    height: int | None = None
+    """In pixels; None is the size that the model was made for."""
+    width: int | None = None
+
+
+class Loader:
+    """Families by source and adapter; the last one is kept, for its rows follow each other."""
+
+    def __init__(self, means: Means) -> None:
+        self.means = means
+        self.held: tuple[tuple[str, Path | None], ZImage] | None = None
+
+    def __call__(self, asked: Asked) -> ZImage:
+        key = asked.source, asked.adapter
+        if self.held is None or self.held[0] != key:
+            self.held = None  # before the next is loaded, or two would need the memory
+            engine = "plain" if asked.adapter else self.means.engine
+            family = load_family(asked.source, self.means.device, self.means.dtype, engine)
+            if asked.adapter is not None:
+                adapters.attach(family, asked.adapter)
+            self.held = key, family
+        family = self.held[1]
+        if asked.adapter is not None:
+            adapters.scale(family, asked.strength)
+        return family
+
+
+def candidate(
+    asked: Asked, prompts: tuple[str, ...], seeds: tuple[int, ...], load: Callable[[Asked], ZImage],
+    means: Means,
+) -> Candidate:  # fmt: skip
+    """A row to be; nothing is loaded before its turn."""
+    if asked.is_pictures:
+        pictures = open_gallery(user_path(asked.source))
+        found = Drawn(pictures=pictures)
+        return Candidate(
+            name=asked.title, role=asked.role, total=pictures.total, draw=lambda told: found
+        )
+
+    def draw(told: Progress) -> Drawn:
+        family = load(asked)
+        spec = spec_of(asked, family, prompts, seeds, means)
+        facts = facts_of(asked, means)
+        folder = means.folder / folder_name(asked, spec, facts)
+        cost = draw_gallery(folder, family, spec, facts, batch_size=means.batch, progress=told)
+        return Drawn(pictures=open_gallery(folder), spec=spec, cost=cost)
+
+    return Candidate(
+        name=asked.title, role=asked.role, total=len(prompts) * len(seeds), draw=draw
+    )  # fmt: skip
+
+
+def spec_of(
+    asked: Asked, family: ZImage, prompts: tuple[str, ...], seeds: tuple[int, ...], means: Means
+) -> GenerationSpec:
+    side = family.pipeline.vae.config.sample_size
+    try:
+        return GenerationSpec(
+            model=asked.name, fingerprint=family.fingerprint(), prompts=prompts,
+            seeds=seeds, sigmas=family.sigmas(asked.steps), sampler=family.sampler,
+            guidance=asked.guidance, height=means.height or side, width=means.width or side,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def facts_of(asked: Asked, means: Means) -> dict[str, Any]:
+    """What decides pictures beside the spec."""
+    found: dict[str, Any] = {"dtype": means.dtype, "engine": means.engine}
+    if asked.adapter is not None:
+        data = asked.adapter.read_bytes()
+        found |= {"engine": "plain", "adapter": digest(data), "strength": asked.strength}
+    if found["engine"] != "plain" or means.dtype != "float32":
+        found["batch"] = means.batch  # coarse products round by the batch's size
+    return found
+
+
+def folder_name(asked: Asked, spec: GenerationSpec, facts: Mapping[str, Any]) -> str:
+    """Readable, and different for different pictures."""
+    readable = re.sub(r"[^a-z0-9]+", "_", asked.title.lower()).strip("_")
+    decided = repr(sorted(({**spec.to_json(), **facts, "model": ""}).items()))
+    return f"{readable}-{digest(decided.encode())}"

@@ -1,0 +1,54 @@
+"""What it cost, as far as it was recorded: nothing here is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fewstep.report.collect import RunRecord
+from fewstep.report.numbers import TIMES, duration
+from fewstep.report.results import Row
+from fewstep.report.tables import Cell
+
+
+def drawing_costs(rows: Sequence[Row]) -> list[tuple[Row, list[Cell]]]:
+    """Seconds, pictures, seconds a picture, model calls and peak memory of rows that tell."""
+    found: list[tuple[Row, list[Cell]]] = []
+    for row in rows:
+        if row.cost is None:
+            continue
+        cost = row.cost
+        each = cost.seconds / cost.images if cost.images else None
+        found.append((row, [
+            Cell(str(cost.images), "", cost.images),
+            Cell(f"{cost.model_calls:,}".replace(",", "\u2009"), "", cost.model_calls),
+            Cell(duration(cost.seconds), "", cost.seconds),
+            Cell("n/a") if each is None else Cell(duration(each), "", each),
+            memory(cost.peak_memory_mb),
+        ]))  # fmt: skip
+    return found
+
+
+def training_costs(records: Sequence[RunRecord]) -> list[tuple[str, list[Cell]]]:
+    """Steps, wall time, CPU and GPU hours, and peak memory of every run that trained."""
+    found: list[tuple[str, list[Cell]]] = []
+    for record in records:
+        if (training := record.training) is None:
+            continue
+        seconds = training.seconds
+        cells = [
+            Cell(str(training.steps), "", training.steps),
+            Cell("n/a") if seconds is None else Cell(duration(seconds), "", seconds),
+        ]
+        for key in ("cpu_hours", "gpu_hours"):
+            hours = training.recorded.get(key)
+            cells.append(Cell("n/a") if hours is None else Cell(f"{hours:.3g}", "", hours))
+        cells.append(memory(training.recorded.get("peak_memory_mb")))
+        processor = record.env.get("gpu", record.env.get("cpu", ""))
+        count = record.env.get("cpus")
+        cells.append(Cell(f"{processor} {TIMES} {count}" if count else processor))
+        found.append((record.name, cells))
+    return found
+
+
+def memory(megabytes: float | None) -> Cell:
+    return Cell("n/a") if megabytes is None else Cell(f"{megabytes:.0f} MB", "", megabytes)

@@ -1,0 +1,180 @@
+"""`fewstep eval MODEL... --suite NAME` on the packaged model: rows, resume, curves, mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tests.lora import write_lora
+from tests.said import error
+
+from fewstep.cli import main
+from fewstep.cli import suite as suite_command
+from fewstep.experiment.builder import load_family
+
+SMALL = ["--prompts", "8", "--seeds", "2", "--engine", "fused", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setattr(suite_command, "FEATURES", str(tmp_path_factory.getbasetemp() / "features"))
+    monkeypatch.setenv("FEWSTEP_WEIGHTS", str(tmp_path_factory.getbasetemp() / "no_weights"))
+
+
+def evaluation(out: Path) -> dict:
+    return json.loads((out / "evaluation.json").read_text())
+
+
+@pytest.mark.slow
+def test_models_are_drawn_once_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    models = ["shapes@1", "shapes@2", "shapes@4,w=2"]
+    gap = ["--gap", "shapes@1", "shapes@4,w=2"]
+    words = ["eval", *models, "--suite", "quick", *SMALL, "--out", str(out), *gap]
+    assert main(words) == 0
+    found = evaluation(out)
+    assert [(row["name"], row["role"]) for row in found["rows"]] == [
+        ("true pictures", "truth"), ("shapes, 1 step", "teacher_few"),
+        ("shapes, 2 steps", "student"), ("shapes, 4 steps, w = 2", "teacher_full"),
+    ]  # fmt: skip
+    assert [row["cost"] and row["cost"]["model_calls"] for row in found["rows"]] == [
+        None, 16, 32, 128,
+    ]  # fmt: skip
+    assert found["commands"][0].startswith("fewstep eval shapes@1 shapes@2")
+    assert found["comparisons"][0]["metric"] == "kid_gap_closed"
+    assert found["comparisons"][0]["name"].endswith("shapes, 2 steps")
+    said = {"kid", "adherence", "layout_diversity", "distance", "cross_prompt", "saturation"}
+    assert said <= found["rows"][1]["metrics"].keys() <= found["metrics"].keys()
+    assert "distance_recovered" in found["metrics"]
+    assert any("FD of shapes features" in note for note in found["notes"])
+    assert (out / "evaluation.png").is_file()
+
+    # again: nothing is drawn, and the numbers are the same
+    assert main(words) == 0
+    again = evaluation(out)
+    assert [row["cost"] and row["cost"]["images"] for row in again["rows"]] == [None, 0, 0, 0]
+    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in found["rows"]]
+
+    # a picture that is gone or damaged is made again, or named
+    folder = next((out / "pictures").glob("shapes_2_steps-*"))
+    picture = folder / "0003_seed1.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    assert main(words) == 0
+    assert picture.read_bytes() == before
+    picture.write_bytes(before[:50])
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "0003_seed1.png is not a whole picture" in error(capsys)
+
+
+@pytest.mark.slow
+def test_retention_is_a_curve_over_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    short = replace(suite_command.SUITES["retention"], steps=(1, 2))
+    monkeypatch.setattr(suite_command, "SUITES", {"retention": short})
+    out = tmp_path / "out"
+    assert main(["eval", "shapes", "--suite", "retention", *SMALL, "--out", str(out)]) == 0
+    found = evaluation(out)
+    curves = {curve["y"]: curve["lines"] for curve in found["curves"]}
+    assert {"KID", "Adherence"} <= curves.keys()
+    [line] = curves["KID"]
+    assert line["name"] == "shapes" and [p["label"] for p in line["points"]] == ["1", "2"]
+    by_name = {row["name"]: row["metrics"]["kid"] for row in found["rows"]}
+    assert [p["y"] for p in line["points"]] == [
+        by_name["shapes, 1 step"], by_name["shapes, 2 steps"],
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_diversity_shows_a_sheet_for_each_model_and_says_what_it_went_without(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    assert main(["eval", "shapes@1", "--suite", "diversity", *SMALL, "--out", str(out)]) == 0
+    found = evaluation(out)
+    assert len(found["sheets"]) == 2 * 4
+    with Image.open(out / found["sheets"][-1]["file"]) as sheet:
+        assert sheet.size == (2 * 64 + 2, 64)
+    assert any(note.startswith("lpips-alex was left out: no weights") for note in found["notes"])
+
+
+@pytest.mark.slow
+def test_an_adapter_is_a_curve_of_diversity_against_quality(tmp_path: Path) -> None:
+    adapter = write_lora(load_family("shapes", torch.device("cpu")), tmp_path)
+    out = tmp_path / "out"
+    words = ["eval", "shapes@1", "--suite", "quick", "--prompts", "8", "--seeds", "2"]
+    assert main([*words, "--threads", "1", "--out", str(tmp_path / "plain")]) == 0
+    more = ["--adapter", str(adapter), "--strengths", "0", "1", "--out", str(out)]
+    assert main([*words, "--threads", "1", *more]) == 0
+    _, without, with_it = evaluation(out)["rows"]
+    assert with_it["name"] == "shapes, 1 step, strength 1"
+    assert without["metrics"] == evaluation(tmp_path / "plain")["rows"][1]["metrics"]
+    assert with_it["metrics"]["sharpness"] != without["metrics"]["sharpness"]
+    curve = evaluation(out)["curves"][0]
+    assert (curve["x"], curve["y"]) == ("Layout diversity", "KID")
+    assert [point["label"] for point in curve["lines"][0]["points"]] == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_pictures_from_elsewhere_are_judged_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "mine"
+    prompts = [
+        f"a {c} {s}" for c in ("red", "blue", "green") for s in ("circle", "square", "cross")
+    ]
+    sample = ["sample", "--model", "shapes", "--steps", "1", "--prompts", *prompts]
+    assert main([*sample, "--seeds", "0", "1", "--out", str(pictures)]) == 0
+    out = tmp_path / "out"
+    words = ["eval", str(pictures), "shapes@1", "--suite", "quick", "--out", str(out)]
+    assert main(words) == 0
+    rows = evaluation(out)["rows"]
+    assert [row["name"] for row in rows] == ["true pictures", "mine", "shapes, 1 step"]
+    # the same model on the same prompts and noise
+    assert rows[1]["metrics"] == rows[2]["metrics"]
+
+    # held against another model's pictures instead of a world's truth
+    plain = ["--world", "none", "--reference", str(pictures), "--extractors", "pixels"]
+    assert main(["eval", str(pictures), "--suite", "quick", *plain, "--out", str(out)]) == 0
+    [row] = evaluation(out)["rows"]
+    assert row["metrics"]["coverage_pixels"]["value"] == 1 and "adherence" not in row["metrics"]
+
+    other = tmp_path / "other"
+    assert main([*sample[:-1], "--seeds", "0", "1", "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["eval", str(pictures), str(other), "--suite", "quick", "--out", str(out)]) == 2
+    assert "have 8 prompts, the reference has 9" in error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["shapes", "--suite", "quik"], "quick"),
+        (["--suite", "quick"], "at least one model"),
+        (["shapes", "--suite", "quick", "--prompts", "3"], "--prompts must be >= 8, got 3"),
+        (["shapes@2", "--suite", "quick", "--gap", "shapes@2", "shapes@3"],
+         "--gap names 'shapes@3', which is none of the models shapes@2"),
+        (["shapes", "shapes@4", "--suite", "quick"], "'shapes, 4 steps' is named twice"),
+        (["shapes", "--suite", "quick", "--world", "none"], "--prompts-file is needed"),
+        (["shapes", "--suite", "quick", "--extractors", "vgg"], "there is no extractor 'vgg'"),
+        (["shapes", "--suite", "quick", "--extractors", "lpips-vgg"], "no weights at"),
+        (["shapes", "--suite", "quick", "--adapter", "none.safetensors"], "none.safetensors"),
+        (["nowhere/at/all", "--suite", "quick"], "nowhere/at/all"),
+        (["nowhere"], "nowhere holds no run"),
+    ],
+)  # fmt: skip
+def test_mistakes(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    more = ["--out", str(out)] if "--suite" in words else []
+    assert main(["eval", *words, *more]) == 2
+    assert said in error(capsys)
+    assert not out.exists()

@@ -1,0 +1,111 @@
+"""Measuring pictures of a small world, and every metric as arithmetic on that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.squares import Squares
+
+from fewstep.evaluate import measures, metrics
+from fewstep.evaluate.measures import Instruments, Measures, in_memory, measure
+from fewstep.evaluate.statistics import prompt_weights
+from fewstep.shapes import Pixels
+
+WORLD = Squares()
+PROMPTS = WORLD.prompts("test", 24)
+WEIGHTS = prompt_weights(24, np.random.default_rng(0), 300)
+SEEDS = (0, 1, 2, 3)
+
+
+def images(first: int = 0) -> Pixels:
+    asked = [prompt for prompt in PROMPTS for _ in SEEDS]
+    return WORLD.truth(asked, [first + seed for seed in SEEDS] * len(PROMPTS))
+
+
+def measured(pixels: Pixels) -> Measures:
+    return measure(
+        in_memory(pixels, PROMPTS, SEEDS), WORLD, Instruments(features={"shapes": WORLD.features})
+    )
+
+
+TRUTH = measured(images(100))
+
+
+def blurred(pixels: Pixels) -> Pixels:
+    return torch.nn.functional.avg_pool2d(pixels, 3, stride=1, padding=1)
+
+
+def test_the_truth_under_other_seeds_scores_as_the_truth() -> None:
+    found = metrics.evaluate(measured(images()), TRUTH, WEIGHTS)
+    assert found["adherence"].value == 1.0
+    assert found["kid"].low < 0 < found["kid"].high
+    assert found["layout_diversity"].low < 1 < found["layout_diversity"].high
+    assert found["sharpness"].value == pytest.approx(1, abs=0.05)
+    assert found["high_frequency"].value == pytest.approx(1, abs=0.15)
+    assert (found["kid"].n_prompts, found["kid"].n_seeds) == (24, 4)
+
+
+def test_each_fault_moves_the_metric_that_is_meant_to_see_it() -> None:
+    good = metrics.evaluate(measured(images()), TRUTH, WEIGHTS)
+    soft = metrics.evaluate(measured(blurred(images())), TRUTH, WEIGHTS)
+    assert soft["sharpness"].high < 0.7 and soft["high_frequency"].high < 0.5
+    copies = images().view(24, 4, 3, 16, 16)[:, :1].expand(-1, 4, -1, -1, -1).flatten(0, 1)
+    assert metrics.evaluate(measured(copies), TRUTH, WEIGHTS)["layout_diversity"].value == 0
+    wrong = images()
+    wrong[:24] = wrong[:24].roll(1, dims=1)  # 6 of 24 prompts in another colour
+    bad = metrics.evaluate(measured(wrong), TRUTH, WEIGHTS)
+    assert bad["adherence"].value == bad["adherence_colour"].value == pytest.approx(0.75)
+    assert bad["adherence"].low < 0.75 < bad["adherence"].high
+    assert bad["adherence_count"].value == 1
+    assert metrics.evaluate(measured(images() * 0.2), TRUTH, WEIGHTS)["kid"].low > good["kid"].high
+
+
+def test_comparisons_are_paired_and_of_the_right_sign() -> None:
+    start, end = measured(images() * 0.3), measured(images())
+    assert metrics.compare(start, end, TRUTH, WEIGHTS)["kid"].low > 0
+    same = metrics.compare(end, end, TRUTH, WEIGHTS)
+    assert all(d.value == d.low == d.high == 0 for d in same.values())
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="24 prompts x 3 seeds, got 96"):
+        in_memory(images(), PROMPTS, (0, 1, 2))
+    turned = replace(TRUTH, prompts=TRUTH.prompts[::-1])
+    with pytest.raises(ValueError, match="same prompts in the same order"):
+        metrics.evaluate(measured(images()), turned, WEIGHTS)
+    with pytest.raises(ValueError, match="weights are for 5 prompts"):
+        metrics.evaluate(TRUTH, TRUTH, prompt_weights(5, np.random.default_rng(0)))
+
+
+def test_pictures_are_measured_alike_however_many_are_read_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = measured(images())
+    monkeypatch.setattr(measures, "AT_ONCE", 9)  # two prompts of four seeds at a time
+    parts = measured(images())
+    for kind in ("features", "adherence", "pictures", "spreads"):
+        own, again = getattr(whole, kind), getattr(parts, kind)
+        assert own.keys() == again.keys() and own
+        for name, values in own.items():
+            np.testing.assert_allclose(again[name], values, rtol=1e-6)
+
+
+def test_a_category_counts_its_own_prompts() -> None:
+    wrong = images()
+    wrong[:24] = wrong[:24].roll(1, dims=1)  # prompts 0 to 5, of which 0 and 3 are red
+    found = metrics.evaluate(measured(wrong), TRUTH, WEIGHTS)["category_red"]
+    assert (found.value, found.n_prompts, found.n_seeds) == (pytest.approx(6 / 8), 8, 4)
+    assert found.low < found.value < found.high
+
+
+def test_without_a_world_only_pictures_and_features_are_measured() -> None:
+    bare = measure(
+        in_memory(images(), PROMPTS, SEEDS), None, Instruments(features={"pixels": WORLD.features})
+    )
+    found = metrics.evaluate(bare, bare, WEIGHTS)
+    assert {"kid_pixels", "sharpness"} <= found.keys()
+    assert not {"adherence", "layout_diversity", "kid"} & found.keys()
+    assert found["sharpness"].value == 1
