@@ -240,7 +240,7 @@ def main() -> None:
     table = compute(Shapes())
     command = "OMP_NUM_THREADS=1 python -m benchmarks.corruptions --results results"
     record: dict[str, Any] = {
-        name: {f"{s:g}": {k: e.to_json() for k, e in found.items()} for s, found in each.items()}
+        name: {f"{s:g}": {key: found[key].to_json() for key in SHOWN} for s, found in each.items()}
         for name, each in table.items()
     }
     write_json(args.results / "tables" / "corruptions.json", record)

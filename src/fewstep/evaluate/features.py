@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fewstep.errors import UserError
+from fewstep.evaluate.generate import digest
 from fewstep.evaluate.grids import to_bytes
 from fewstep.runs import write_atomic
 from fewstep.shapes import Pixels
@@ -70,10 +71,6 @@ class PixelExtractor:
     def __call__(self, images: Pixels) -> Features:
         small = torch.nn.functional.adaptive_avg_pool2d(images.float().cpu(), PIXEL_SIDE)
         return (2 * small - 1).flatten(1).numpy()
-
-
-def digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def image_hashes(images: Pixels) -> Hashes:

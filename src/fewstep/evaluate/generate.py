@@ -79,7 +79,7 @@ class GenerationSpec:
             "model": self.model,
             "fingerprint": self.fingerprint,
             "n_prompts": len(self.prompts),
-            "prompts_hash": _hash("\n".join(self.prompts).encode()),
+            "prompts_hash": digest("\n".join(self.prompts).encode()),
             "seeds": list(self.seeds),
             "sigmas": list(self.sigmas),
             "sampler": self.sampler,
@@ -91,13 +91,14 @@ class GenerationSpec:
         }
 
 
-def _hash(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """A short name for bytes."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def picture_hash(images: Pixels) -> str:
     """Identifies reference pictures in a spec."""
-    return _hash(images.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest(images.detach().cpu().float().contiguous().numpy().tobytes())
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 
 from fewstep.errors import UserError
-from fewstep.evaluate.features import digest
 from fewstep.evaluate.gallery import RECORD, draw_gallery, open_gallery
-from fewstep.evaluate.generate import GenerationSpec, Progress
+from fewstep.evaluate.generate import GenerationSpec, Progress, digest
 from fewstep.evaluate.judge import Candidate, Drawn
 from fewstep.evaluate.results import Role
 from fewstep.experiment.builder import load_family
