@@ -28,7 +28,7 @@ from fewstep.evaluate.judge import (
 )
 from fewstep.evaluate.measures import Instruments, in_memory
 from fewstep.evaluate.results import Cost, Role
-from fewstep.evaluate.show import grid, likeness, sheets
+from fewstep.evaluate.show import first_seeds, grid, likeness, sheets
 from fewstep.evaluate.story import EvalConfig
 
 WORLD = Squares()
@@ -163,6 +163,12 @@ def test_grids_show_the_same_prompts_and_seeds_of_all(judged: Judged, tmp_path: 
     assert sheet.shape == (16, 2 * 16 + 2, 3)
     own = judged.pictures["teacher, 5 steps"].read(0, 1)
     np.testing.assert_allclose(sheet[:, 18:] / 255, own[1].permute(1, 2, 0), atol=0.003)
+
+
+def test_a_grid_has_the_first_seeds_of_the_first_prompts() -> None:
+    numbered = torch.arange(12 * 3).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    shown = first_seeds(in_memory(numbered, PROMPTS, (0, 1, 2)), 4, 2)
+    assert shown[:, 0, 0, 0].tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
 
 
 def test_likeness_has_a_map_for_each_row(judged: Judged, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_pictures_are_measured_alike_however_many_are_read_at_a_time(
 
 def test_a_category_counts_its_own_prompts() -> None:
     wrong = images()
-    wrong[:24] = wrong[:24].roll(1, dims=1)  # prompts 0 to 5, of which 0 and 3 are red
+    wrong[:16] = wrong[:16].roll(1, dims=1)  # prompts 0 to 3, of which 0 and 3 are red
     found = metrics.evaluate(measured(wrong), TRUTH, WEIGHTS)["category_red"]
     assert (found.value, found.n_prompts, found.n_seeds) == (pytest.approx(6 / 8), 8, 4)
     assert found.low < found.value < found.high
