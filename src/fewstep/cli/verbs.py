@@ -63,7 +63,7 @@ class SampleRequest:
 class EvalRequest:
     """Any models or folders of pictures, measured side by side on the same prompts and noise."""
 
-    models: tyro.conf.Positional[tuple[str, ...]]
+    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")]
     """MODEL, MODEL@STEPS or MODEL@STEPS,w=W: a diffusers directory, a hub id, "shapes", a run
     directory, or a folder of pictures that `fewstep sample` has made."""
     suite: SuiteName
