@@ -29,7 +29,8 @@ from fewstep.evaluate.measures import PICTURES, Instruments, Measures, in_memory
 from fewstep.evaluate.statistics import Estimate, Weights, prompt_weights
 from fewstep.families.base import Family
 from fewstep.rng import seed_of
-from fewstep.runs import environment, write_atomic
+from fewstep.machine import environment
+from fewstep.runs import write_atomic
 from fewstep.shapes import Pixels
 from fewstep.worlds.base import World
 

@@ -12,22 +12,17 @@ import fcntl
 import json
 import math
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from fewstep.errors import UserError
+from fewstep.machine import environment
 
 Value = float | int | str | bool | Sequence[float]
 """A logged scalar, or a short vector (for example one value for each head)."""
-
-LIBRARIES = ("fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
-
 
 WRITTEN = ("metrics.jsonl", "model", "evaluation.json", "report.html")
 """What a run that has begun leaves in its directory, besides its samples and checkpoints."""
@@ -95,48 +90,6 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; raises RunError when the disk is full."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
-
-
-def environment() -> dict[str, Any]:
-    """Python, platform, processor, library versions and, in a checkout, the git commit."""
-    versions: dict[str, str] = {}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    found: dict[str, Any] = {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": processor(),
-        "cpus": os.cpu_count() or 1,
-        "versions": versions,
-    }
-    if commit := git_commit(Path(__file__)):
-        found["commit"] = commit
-    return found
-
-
-def processor() -> str:
-    """The name of the processor, as far as the system tells."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def git_commit(source: Path) -> str | None:
-    """The commit that `source` is tracked in (an installed copy inside a checkout is not)."""
-    git = ["git", "-C", str(source.parent)]
-    try:
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", source.name], check=True, capture_output=True
-        )
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip()
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

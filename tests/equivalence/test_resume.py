@@ -13,10 +13,13 @@ from fewstep.runs import Run, read_metrics
 from fewstep.train import checkpoint, loop
 
 
+CLOCKS = ("time", "seconds_per_step", "cpu_seconds_per_step", "peak_memory_mb")
+
+
 def rows(directory: Path) -> list[dict[str, object]]:
-    """What was logged, without the clock."""
+    """What was logged, without clock and memory."""
     return [
-        {k: v for k, v in row.items() if k not in ("time", "seconds_per_step")}
+        {k: v for k, v in row.items() if k not in CLOCKS}
         for row in read_metrics(directory)
     ]
 

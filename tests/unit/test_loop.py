@@ -17,8 +17,10 @@ from fewstep.families.base import Cond
 from fewstep.methods.base import Logs, Phase
 from fewstep.rng import Rng
 from fewstep.runs import Run
+from fewstep.train import stopwatch
 from fewstep.train.loop import LoopConfig, NotFiniteError, Outcome, every, run_step, train
 from fewstep.train.optim import Optim, OptimConfig, updates_per_phase
+from fewstep.train.stopwatch import Seconds, Stopwatch
 
 SGD_LIKE = OptimConfig(lr=0.1, betas=(0.0, 0.0), clip=None)
 
@@ -137,7 +139,30 @@ def test_rows_are_means_since_the_last_row(tmp_path: Path) -> None:
             optims_for(method), seed=0,
         )  # fmt: skip
         rows = [(r["step"], r["mean_x0"]) for r in run.metrics() if r["phase"] == "a"]
+        costs = [r for r in run.metrics() if r["phase"] == "loop"]
     assert rows == [(2, 0.5), (4, 2.5), (5, 4.0)]
+    for row in costs:
+        assert 0 <= row["cpu_seconds_per_step"] and 0 <= row["seconds_per_step"] < 10
+        assert 50 < row["peak_memory_mb"] < 100_000
+
+
+def test_pauses_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = {"wall": 100.0, "cpu": 7.0}
+    monkeypatch.setattr(stopwatch.time, "monotonic", lambda: clock["wall"])
+    monkeypatch.setattr(stopwatch.time, "process_time", lambda: clock["cpu"])
+
+    def wait(wall: float, cpu: float) -> None:
+        clock["wall"] += wall
+        clock["cpu"] += cpu
+
+    watch = Stopwatch()
+    wait(3, 2)
+    with watch.paused():
+        wait(50, 40)
+    wait(1, 0.5)
+    assert watch.lap() == Seconds(4, 2.5)
+    wait(2, 1)
+    assert watch.lap() == Seconds(2, 1)
 
 
 @pytest.mark.parametrize(

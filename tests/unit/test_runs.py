@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep import runs
+from fewstep import machine, runs
 from fewstep.runs import Run, RunError, read_metrics, write_atomic
 
 CONFIG = "seed: 0\n"
@@ -66,8 +66,8 @@ def test_commit_only_of_a_checkout(tmp_path):
     for words in (["init", "-q"], ["add", "tracked.py"], ["commit", "-qm", "one"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert runs.git_commit(tracked) == head.stdout.strip()
-    assert runs.git_commit(stray) is None
+    assert machine.git_commit(tracked) == head.stdout.strip()
+    assert machine.git_commit(stray) is None
 
 
 def test_rows_come_back_and_are_on_disk_at_once(run):

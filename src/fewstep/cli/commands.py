@@ -121,13 +121,14 @@ def check_same_samples(directory: Path, key: Key) -> None:
         )
 
 
-def open_run(directory: Path, experiment: Experiment, samples: Key, command: str) -> Run:
+def open_run(directory: Path, experiment: Experiment, built: Built, command: str) -> Run:
     """A new run, or the one that is there if its configuration and its samples are the same."""
     if (directory / "config.yaml").is_file():
         check_same(directory, experiment)
-        check_same_samples(directory, samples)
+        check_same_samples(directory, built.samples_key)
         return Run.open(directory)
-    return Run.create(directory, to_yaml(experiment), {"command": command, "samples": samples})
+    facts = {"command": command, "device": built.device.type, "samples": built.samples_key}
+    return Run.create(directory, to_yaml(experiment), facts)
 
 
 def train(
@@ -143,7 +144,7 @@ def train(
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with telling("teacher samples", console) as told:
         built = make(experiment, out, told)
-    with open_run(out, experiment, built.samples_key, command) as run:
+    with open_run(out, experiment, built, command) as run:
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console,

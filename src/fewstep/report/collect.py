@@ -7,8 +7,7 @@ metrics.jsonl      rows with `step`; numbers become series, short lists one line
 samples/*.png      strips in the order of their names: `step_000000.png`, `step_000200.png`, ...
 evaluation.json    see `fewstep.report.evaluation`; it names the other pictures
 
-Every file may be missing, but not all of them. `cpu_hours`, `gpu_hours` and `peak_memory_mb` are
-read from the last row that logs them, else from env.json.
+Every file may be missing, but not all of them.
 """
 
 from __future__ import annotations
@@ -58,8 +57,12 @@ class Training:
     """Steps that were not finite and did not count."""
     not_finite: int
     """Logged values that are not finite."""
-    recorded: Mapping[str, float]
-    """Of `cpu_hours`, `gpu_hours`, `peak_memory_mb` those that were recorded."""
+    cpu_seconds: float | None
+    """Processor time of the steps; None where the loop did not log it."""
+    gpu_seconds: float | None
+    """The steps' seconds on a GPU; None for a run without one, or where that is not known."""
+    peak_memory_mb: float | None
+    """The most that was held where the run trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,19 +163,13 @@ def text(value: Any) -> str:
 def training(rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Training:
     """Everything that the rows of a run say; there is at least one."""
     found = series(rows)
-    loop = found.get("loop/seconds_per_step")
     times = [row["time"] for row in rows if "time" in row]
-    seconds = times[-1] - times[0] if len(times) > 1 else None
-    if loop is not None:
-        seconds = float(loop.values[:, 0] @ np.diff(loop.steps, prepend=0))
+    seconds = total(found.get("loop/seconds_per_step"))
+    if seconds is None and len(times) > 1:
+        seconds = times[-1] - times[0]
     began = [row["step"] for row in rows if row.get("phase") == "student"]
     skipped = found.get("loop/skipped")
-    recorded = {
-        key: row[key]
-        for key in ("cpu_hours", "gpu_hours", "peak_memory_mb")
-        for row in [env, *rows]
-        if isinstance(row.get(key), int | float)
-    }
+    memory = found.get("loop/peak_memory_mb")
     return Training(
         series=found,
         begun=float(min(began)) if began else None,
@@ -180,8 +177,17 @@ def training(rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Train
         seconds=seconds,
         skipped=0 if skipped is None else int(skipped.values[-1, 0]),
         not_finite=sum(int((~np.isfinite(s.values)).sum()) for s in found.values()),
-        recorded=recorded,
+        cpu_seconds=total(found.get("loop/cpu_seconds_per_step")),
+        gpu_seconds=seconds if env.get("device") == "cuda" else None,
+        peak_memory_mb=None if memory is None else float(memory.values.max()),
     )
+
+
+def total(per_step: Series | None) -> float | None:
+    """The sum over all steps of what rows give as the mean over the steps since the last one."""
+    if per_step is None:
+        return None
+    return float(per_step.values[:, 0] @ np.diff(per_step.steps, prepend=0))
 
 
 def series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:

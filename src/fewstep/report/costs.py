@@ -29,20 +29,15 @@ def drawing_costs(rows: Sequence[Row]) -> list[tuple[Row, list[Cell]]]:
 
 
 def training_costs(records: Sequence[RunRecord]) -> list[tuple[str, list[Cell]]]:
-    """Steps, wall time, CPU and GPU hours, and peak memory of every run that trained."""
+    """Steps, wall, processor and GPU time, and peak memory of every run that trained."""
     found: list[tuple[str, list[Cell]]] = []
     for record in records:
         if (training := record.training) is None:
             continue
-        seconds = training.seconds
-        cells = [
-            Cell(str(training.steps), "", training.steps),
-            Cell("n/a") if seconds is None else Cell(duration(seconds), "", seconds),
-        ]
-        for key in ("cpu_hours", "gpu_hours"):
-            hours = training.recorded.get(key)
-            cells.append(Cell("n/a") if hours is None else Cell(f"{hours:.3g}", "", hours))
-        cells.append(memory(training.recorded.get("peak_memory_mb")))
+        cells = [Cell(str(training.steps), "", training.steps)]
+        for seconds in (training.seconds, training.cpu_seconds, training.gpu_seconds):
+            cells.append(Cell("n/a") if seconds is None else Cell(duration(seconds), "", seconds))
+        cells.append(memory(training.peak_memory_mb))
         processor = record.env.get("gpu", record.env.get("cpu", ""))
         count = record.env.get("cpus")
         cells.append(Cell(f"{processor} {TIMES} {count}" if count else processor))

@@ -11,19 +11,15 @@ resumed from a checkpoint ends in the weights of one that was not, bit for bit.
 from __future__ import annotations
 
 import math
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from fewstep.data.batches import Batch
+from fewstep.machine import peak_resident_mb
 from fewstep.methods.base import Logs, Method, Phase
 from fewstep.rng import Rng
 from fewstep.runs import Run, Value
@@ -31,6 +27,8 @@ from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
 from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
+from fewstep.train.signals import stop_requests
+from fewstep.train.stopwatch import Seconds, Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +138,15 @@ def train(
 
     saved = progress.step if found is not None else 0
     means: dict[str, Means] = {}
-    began = time.monotonic()
+    watch = Stopwatch()
     unlogged = 0  # steps since the last row
     line = ProgressLine("train", progress.step, cfg.steps, console)
 
     def write_row() -> None:
-        nonlocal means, began, unlogged
-        log(run, optims, means, progress, seconds=(time.monotonic() - began) / unlogged)
+        nonlocal means, unlogged
+        log(run, optims, means, progress, watch.lap(), unlogged, device)
         line.update(progress.step, note(means))
-        means, began, unlogged = {}, time.monotonic(), 0
+        means, unlogged = {}, 0
 
     def save() -> None:
         # A checkpoint closes the running means, or a resumed run would log half of them.
@@ -159,12 +157,10 @@ def train(
         saved = progress.step
 
     def run_hooks() -> None:
-        nonlocal began
-        paused = time.monotonic()
-        for hook in hooks:
-            if hook.due(progress.step):
-                hook.run(progress.step)
-        began += time.monotonic() - paused
+        with watch.paused():
+            for hook in hooks:
+                if hook.due(progress.step):
+                    hook.run(progress.step)
 
     with line, stop_requests() as stopping:
         if found is not None:
@@ -267,48 +263,30 @@ def log(
     optims: Mapping[str, Optim],
     means: Mapping[str, Means],
     progress: Progress,
-    seconds: float,
+    taken: Seconds,
+    steps: int,
+    device: torch.device | str,
 ) -> None:
-    """A row for each phase that moved since the last row, then one for the loop."""
+    """A row for each phase that moved in the last `steps` steps, then one for the loop."""
     for name, of_phase in means.items():
         optim = optims[name]
         values = of_phase.values() | {"lr": optim.lr, "updates": optim.updates}
         run.log(progress.step, phase=name, **values)
     run.log(
-        progress.step, phase="loop", seconds_per_step=round(seconds, 4), skipped=progress.skipped
-    )
+        progress.step, phase="loop", skipped=progress.skipped,
+        seconds_per_step=round(taken.wall / steps, 4),
+        cpu_seconds_per_step=round(taken.cpu / steps, 4),
+        peak_memory_mb=round(peak_memory_mb(torch.device(device))),
+    )  # fmt: skip
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most that this process has held so far where it trains: on the GPU, or in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return peak_resident_mb()
 
 
 def note(means: Mapping[str, Means]) -> str:
     losses = {name: of_phase.values()["loss"] for name, of_phase in means.items()}
     return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether SIGINT or SIGTERM has come.
-
-    After the first signal the old handlers are back, so a second one works at once. Outside the
-    main thread, where Python takes no signals, it never tells so.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
-        restore()
-
-    for number in numbers:
-        signal.signal(number, ask)
-    try:
-        yield asked.is_set
-    finally:
-        restore()

@@ -141,22 +141,38 @@ def test_what_cannot_be_read_is_one_clear_sentence(tmp_path: Path) -> None:
 
 def test_training_is_timed_without_pauses_and_counts_what_is_not_finite() -> None:
     rows = [
-        {"step": 10, "time": 100.0, "phase": "loop", "seconds_per_step": 0.5, "skipped": 0},
+        {
+            "step": 10,
+            "time": 100.0,
+            "phase": "loop",
+            "seconds_per_step": 0.5,
+            "skipped": 0,
+            "cpu_seconds_per_step": 0.75,
+            "peak_memory_mb": 900,
+        },
         {"step": 10, "time": 100.0, "phase": "heads", "gap": 1.0},
         # an hour's pause, then a stretch of 20 steps
-        {"step": 30, "time": 3700.0, "phase": "loop", "seconds_per_step": 0.25, "skipped": 3},
+        {
+            "step": 30,
+            "time": 3700.0,
+            "phase": "loop",
+            "seconds_per_step": 0.25,
+            "skipped": 3,
+            "cpu_seconds_per_step": 0.5,
+            "peak_memory_mb": 800,
+        },
         {"step": 30, "time": 3700.0, "phase": "student", "loss": math.nan, "gaps": [1.0, math.inf]},
     ]
-    found = training(rows, {"cpu_hours": 2.0, "peak_memory_mb": "much"})
+    found = training(rows, {"device": "cpu"})
     assert found.seconds == pytest.approx(10 * 0.5 + 20 * 0.25)
     assert (found.steps, found.begun, found.skipped, found.not_finite) == (30, 30, 3, 2)
-    assert found.recorded == {"cpu_hours": 2.0}
-    assert training([*rows, {"step": 31, "cpu_hours": 3.0}], {"cpu_hours": 2.0}).recorded == {
-        "cpu_hours": 3.0
-    }
+    assert found.cpu_seconds == pytest.approx(10 * 0.75 + 20 * 0.5)
+    assert (found.gpu_seconds, found.peak_memory_mb) == (None, 900)
+    assert training(rows, {"device": "cuda"}).gpu_seconds == found.seconds
     untimed = [{"step": 1, "time": 5.0, "loss": 1.0}, {"step": 2, "time": 9.0, "loss": 1.0}]
     assert training(untimed, {}).seconds == 4.0 and training(untimed, {}).begun is None
-    assert training(untimed[:1], {}).seconds is None
+    bare = training(untimed[:1], {"device": "cpu"})
+    assert (bare.seconds, bare.cpu_seconds, bare.peak_memory_mb) == (None, None, None)
     with pytest.raises(RunError, match="logs 'gaps' with 2 values and, at step 40, with 3"):
         training([*rows, {"step": 40, "phase": "student", "gaps": [1, 2, 3]}], {})
 
