@@ -6,10 +6,12 @@ the products of their embeddings, where n (n - 1) / 2 pairs of passes would othe
     d(i, j) = G_ii + G_jj - 2 G_ij        G_ij = e_i . e_j
 
 That difference loses its digits exactly where diversity collapses: with embeddings of length 1 in
-float32 it is wrong by 5 % at d = 5e-6. Hence everything after the trunk is float64, and the
-embedding of the first image is subtracted from all before they are multiplied: copies then give 0
-exactly, and what the images share costs no digits. The rounding of a float32 trunk remains
-(`benchmarks/lpips_speed.py` measures both); a network in float64 (`net.double()`) has none.
+float32 it is wrong by 5 % at d = 5e-6. Hence the embedding of the first image is subtracted from
+all before they are multiplied: copies then give 0 exactly, and what the images share costs no
+digits. Float32 is enough for what is left unless some pair is much closer than the others, or all
+are nearly the same (`clear`); such a layer is computed again in float64. The rounding of a float32
+trunk remains (`benchmarks/lpips_speed.py` measures both); a network in float64 (`net.double()`) has
+none.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from fewstep.evaluate.statistics import Index
 from fewstep.shapes import Pixels
 
 STRIP = 2**16
-"""Numbers of an embedding in float64 at a time: they stay in a processor's cache, and memory beyond
-that of the trunk does not grow with the pictures."""
+"""Numbers of an embedding at a time: they stay in a processor's cache, and memory beyond that of
+the trunk does not grow with the pictures."""
 
 PASS = 2**19
 """Pixels in one pass of the trunk, unless a single prompt has more: small pictures run faster in
@@ -72,16 +74,38 @@ def distances(net: LPIPS, sets: Sequence[Pixels]) -> list[NDArray[np.float64]]:
 
 def layer_distances(features: Float[Tensor, "n c h w"], w: Tensor) -> Float[Tensor, "n n"]:
     """(n, n) float64: what one layer, whose weights w are (c,), adds to the distances."""
+    found = distances_in(torch.float32, features, w)
+    if features.dtype == torch.float32 and clear(found, w):
+        return found
+    return distances_in(torch.float64, features, w)
+
+
+def clear(distance: Float[Tensor, "n n"], w: Tensor) -> bool:
+    """Whether float32 was enough: every two of the images are so far apart that rounding is at most
+    a few 1e-7 of it.
+
+    An embedding is rounded by 6e-8 of its length, at most sqrt(max w), and products by 6e-8 of the
+    squared distances from the first image.
+    """
+    apart = distance + distance.max() * torch.eye(len(distance), device=distance.device)
+    least = torch.maximum(1e-3 * w.max().double(), distance[0].max() / 4)
+    return bool(apart.min() >= least)
+
+
+def distances_in(
+    dtype: torch.dtype, features: Float[Tensor, "n c h w"], w: Tensor
+) -> Float[Tensor, "n n"]:
+    """As `layer_distances`, with embeddings and the products of a strip in `dtype`."""
     n, width = features.shape[:2]
-    root = w.double().sqrt()[:, None]
+    root = w.to(dtype).sqrt()[:, None]
     gram = torch.zeros(n, n, dtype=torch.float64, device=features.device)
     for strip in features.flatten(2).split(max(1, STRIP // (n * width)), dim=2):
         # as `lpips.unit`, but in place, since fresh memory costs as much as the arithmetic
-        e = strip.to(torch.float64, copy=True)
-        e /= (e * e).sum(1, keepdim=True).sqrt() + EPS
+        e = strip.to(dtype, copy=True)
+        e /= (e * e).sum(1, keepdim=True).sqrt_().add_(EPS)
         e -= e[:1].clone()
         e *= root
-        gram.addmm_(e.flatten(1), e.flatten(1).T)
+        gram += e.flatten(1) @ e.flatten(1).T
     square = gram.diagonal()
     # G is symmetric only up to rounding, which also leaves copies among others just below 0
     distance = (square[:, None] + square - gram - gram.T).clamp(min=0).fill_diagonal_(0)

@@ -65,3 +65,29 @@ def test_order_of_seeds_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(6)
     found, moved = pairwise_lpips(ALEX, images), pairwise_lpips(ALEX, images[order])
     np.testing.assert_allclose(moved, found[np.ix_(order, order)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spread", "others", "enough"),
+    [(0.5, 0, True), (0.1, 0, True), (0.04, 1, False), (0.01, 0, False), (0.0, 0, False)],
+)
+def test_float32_is_used_where_it_is_enough(spread: float, others: int, enough: bool) -> None:
+    """A cluster of directions, with others first: the closer the pairs, the more digits go."""
+    generator = torch.Generator().manual_seed(0)
+    far, centre = torch.randn(2, 1, 64, 9, 9, generator=generator)
+    cluster = centre + spread * torch.randn(4, 64, 9, 9, generator=generator)
+    features = torch.cat([far, cluster] if others else [cluster])
+    w = torch.rand(64, generator=generator)
+    right = gram.distances_in(torch.float64, features, w)
+    single = gram.distances_in(torch.float32, features, w)
+    assert gram.clear(single, w) is enough
+    assert torch.equal(gram.layer_distances(features, w), single if enough else right)
+    if enough:
+        assert relative_error(single.numpy(), right.numpy()) < 3e-7
+
+
+def test_pairs_far_from_the_first_image_need_more_digits() -> None:
+    w = torch.ones(4)
+    far = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.2], [1.0, 0.2, 0.0]], dtype=torch.float64)
+    assert not gram.clear(far, w)
+    assert gram.clear(far.where(far != 0.2, 0.3), w)
