@@ -96,6 +96,14 @@ class Page:
             raise RuntimeError(f"{script}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
+    def until(self, script: str) -> None:
+        """Wait until an expression is true; TimeoutError where it does not become so."""
+        end = time.monotonic() + PATIENCE
+        while not self.run(script):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{script} has not become true in {PATIENCE:g} seconds")
+            time.sleep(0.02)
+
     def click(self, selector: str) -> None:
         """A click of the mouse in the middle of the first element that the selector finds."""
         chosen = f"document.querySelector({json.dumps(selector)})"

@@ -72,6 +72,19 @@ def test_a_request_and_an_error_would_be_seen(page: Page, tmp_path: Path) -> Non
     assert page.named("Runtime.exceptionThrown") and page.named("Runtime.consoleAPICalled")
 
 
+def test_no_script_runs_but_the_page_s_own(
+    page: Page, reports: dict[str, Path], tmp_path: Path
+) -> None:
+    """As if a name had come into the page unescaped."""
+    html = reports["one"].read_text(encoding="utf-8")
+    bad = "<script>window.ran = 1</script><img src='data:,' onerror='window.ran = 1'>"
+    path = tmp_path / "bad.html"
+    path.write_text(html.replace("<main>", f"<main>{bad}"), encoding="utf-8")
+    page.show(path.as_uri())
+    assert page.run("window.ran") is None
+    assert page.run("document.querySelectorAll('.zoom').length") >= 10  # the page's own has run
+
+
 @pytest.mark.parametrize("by", ["mouse", "keyboard", "mouse without focus"])
 def test_a_picture_is_enlarged_and_escape_closes_it(
     page: Page, reports: dict[str, Path], by: str
@@ -95,7 +108,8 @@ def test_a_picture_is_enlarged_and_escape_closes_it(
     assert page.run("document.activeElement.closest('dialog') !== null")
     page.press("Escape", 27)
     assert page.run("document.querySelector('dialog').open") is False
-    assert page.run("document.activeElement === document.querySelector('#seeds .zoom')")
+    # the browser tells of the closing in its own time
+    page.until("document.activeElement === document.querySelector('#seeds .zoom')")
 
 
 def column(page: Page, cell: int) -> list[str]:
@@ -197,6 +211,38 @@ def test_plots_have_the_font_and_the_colours_of_the_page_and_stay_in_their_cards
         " || own.top < svg.top - 2 || own.bottom > svg.bottom + 3}).map(e => e.outerHTML)"
     )
     assert beyond == []
+
+
+def test_no_card_of_five_stands_alone_beside_an_empty_place(
+    page: Page, reports: dict[str, Path]
+) -> None:
+    page.show(reports["one"].as_uri(), width=1280)
+    rows = page.run("(() => { const rows = {}; for (const card of"
+                    " document.querySelectorAll('.cards > .card')) { const {top, left, right} ="
+                    " card.getBoundingClientRect(); (rows[top] ??= []).push([left, right]) }"
+                    " return Object.values(rows) })()")  # fmt: skip
+    assert [len(row) for row in rows] == [1, 2, 2]
+    assert len({(row[0][0], row[-1][1]) for row in rows}) == 1  # all as wide as the page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_paper_it_is_dark_on_white_and_no_wider_than_the_sheet(
+    page: Page, reports: dict[str, Path], scheme: str
+) -> None:
+    page.show(reports["both"].as_uri(), width=718, scheme=scheme)
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.send("Emulation.setEmulatedMedia", media="print", features=media)
+    try:
+        assert page.run("document.documentElement.scrollWidth") <= 718
+        assert page.run("Math.max(...[...document.querySelectorAll('table')]"
+                        ".map(t => t.getBoundingClientRect().right))") <= 718  # fmt: skip
+        card = page.run("(({backgroundColor, color}) => [backgroundColor, color])"
+                        "(getComputedStyle(document.querySelector('.card')))")  # fmt: skip
+        assert card == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+        line = page.run("getComputedStyle(document.documentElement).getPropertyValue('--k0')")
+        assert line.strip() == COLOURS[0]
+    finally:
+        page.send("Emulation.setEmulatedMedia", media="")
 
 
 def test_pixels_stay_square_and_seeds_of_a_prompt_line_up(

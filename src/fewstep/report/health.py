@@ -62,7 +62,7 @@ class Sign:
 def balanced(series: Mapping[str, Series]) -> Series | None:
     """Mean of the heads' accuracy on real and on fake samples."""
     real, fake = series.get("heads/real_accuracy"), series.get("heads/fake_accuracy")
-    if real is None or fake is None or len(real.steps) != len(fake.steps):
+    if real is None or fake is None or not np.array_equal(real.steps, fake.steps):
         return None
     return Series(real.steps, (real.values + fake.values) / 2)
 
@@ -76,13 +76,17 @@ def signs(training: Training) -> list[Sign]:
     both = balanced(training.series)
     if both is not None:
         found.append(judged("accuracy of the heads, last tenth of the rows", both, ACCURACY))
-    for name, count in (
-        ("steps that were skipped, being not finite", training.skipped),
-        ("logged values that are not finite", training.not_finite),
-    ):
-        state: State = "bad" if count else "good"
-        found.append(Sign(name, str(count), "not finite" if count else "all finite", state))
+    if "loop/skipped" in training.series:
+        found.append(counted("steps that were skipped, being not finite", training.skipped))
+    found.append(counted("logged values that are not finite", training.not_finite))
     return found
+
+
+def counted(name: str, count: int) -> Sign:
+    """How many were not finite."""
+    if count:
+        return Sign(name, str(count), "not finite", "bad")
+    return Sign(name, "0", "all finite", "good")
 
 
 def judged(name: str, series: Series, bands: tuple[Band, ...]) -> Sign:

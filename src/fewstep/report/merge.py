@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from fewstep.report.collect import RunRecord, collect
 from fewstep.report.numbers import named
-from fewstep.report.results import Evaluation, Picture, Point, Row, Sheet, TradeOff
+from fewstep.report.results import Evaluation, Picture, Point, Row, Sheet, Spec, TradeOff
 from fewstep.runs import RunError
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def distinct(paths: Sequence[Path]) -> list[str]:
     raise ValueError(f"paths must differ, got {paths}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What an evaluation drew: two are paired where these are equal."""
 
@@ -46,6 +46,8 @@ class Asked:
     """Hashes."""
     seeds: tuple[int, ...]
     """Of the row with the most."""
+    sizes: frozenset[tuple[int, int]]
+    """Heights and widths."""
 
 
 def asked(evaluation: Evaluation) -> Asked | None:
@@ -54,24 +56,44 @@ def asked(evaluation: Evaluation) -> Asked | None:
     if not specs:
         return None
     seeds = max((spec.seeds for spec in specs), key=len)
-    return Asked(frozenset(spec.prompts_hash for spec in specs), seeds)
+    return Asked(
+        prompts=frozenset(spec.prompts_hash for spec in specs), seeds=seeds,
+        sizes=frozenset((spec.height, spec.width) for spec in specs),
+    )  # fmt: skip
 
 
 def warnings(records: Sequence[RunRecord]) -> list[str]:
     """Why the numbers of these records may not be held against one another."""
-    found = [(r.name, a) for r in records if (a := asked(r.evaluation))]
-    if len(found) < 2:
+    drawn = [(r.name, a) for r in records if (a := asked(r.evaluation))]
+    told = [
+        *unlike("prompts", [(name, a.prompts) for name, a in drawn]),
+        *unlike("seeds", [(name, a.seeds) for name, a in drawn]),
+        *unlike("sizes of pictures", [(name, a.sizes) for name, a in drawn]),
+    ]
+    sampled = [(r.name, s) for r in records if (s := students_specs(r.evaluation))]
+    ways = [
+        *unlike("sigma grids", [(name, {s.sigmas for s in own}) for name, own in sampled]),
+        *unlike("samplers", [(name, {s.sampler for s in own}) for name, own in sampled]),
+        *unlike("guidance", [(name, {s.guidance for s in own}) for name, own in sampled]),
+    ]
+    return [
+        *(["The numbers are not paired.", *told] if told else []),
+        *(["The students do not draw in one way.", *ways] if ways else []),
+    ]
+
+
+def students_specs(evaluation: Evaluation) -> list[Spec]:
+    return [row.spec for row in evaluation.rows if row.role == "student" and row.spec]
+
+
+def unlike(what: str, each: Sequence[tuple[str, object]]) -> list[str]:
+    """A sentence on the runs whose value is not that of the first; none where all are alike."""
+    other = [name for name, value in each if value != each[0][1]]
+    if not other:
         return []
-    first, reference = found[0]
-    told: list[str] = []
-    for what, other in (
-        ("prompts", [name for name, a in found if a.prompts != reference.prompts]),
-        ("seeds", [name for name, a in found if a.seeds != reference.seeds]),
-    ):
-        if other:
-            told.append(f"{named(other)} {'was' if len(other) == 1 else 'were'} measured "
-                        f"with other {what} than {first}.")  # fmt: skip
-    return ["The numbers are not paired.", *told] if told else []
+    return [
+        f"{named(other)} {'has' if len(other) == 1 else 'have'} other {what} than {each[0][0]}."
+    ]
 
 
 def merge(records: Sequence[RunRecord]) -> Evaluation:

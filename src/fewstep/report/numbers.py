@@ -68,3 +68,8 @@ def named(items: Sequence[str]) -> str:
     """["a", "b", "c"] -> "a, b and c"."""
     *first, last = items
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def within(label: str) -> str:
+    """A label inside a sentence: "Layout diversity" -> "layout diversity", "KID" stays."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,12 +16,13 @@ from fewstep.report.configs import configured, differences, side_by_side
 from fewstep.report.costs import drawing_costs, training_costs
 from fewstep.report.health import beside, signs
 from fewstep.report.merge import collect_all, merge, warnings
-from fewstep.report.numbers import repeated
+from fewstep.report.numbers import named, repeated
 from fewstep.report.panels import panels
 from fewstep.report.pictures import embed
 from fewstep.report.plots import COLOURS, COLOURS_DARK, Panel, svg
-from fewstep.report.results import Evaluation, Picture, Sheet
-from fewstep.report.tables import cards, compared, tables, tiles
+from fewstep.report.results import Evaluation, Number, Picture, Sheet
+from fewstep.report.tables import cards, compared, tables
+from fewstep.report.tiles import costs, tiles
 from fewstep.report.tradeoff import tradeoff
 from fewstep.report.verdict import verdict, verdict_of_several
 from fewstep.runs import RunError, write_atomic
@@ -60,15 +64,19 @@ def render(records: Sequence[RunRecord]) -> str:
     strips = {r.name: spaced(r.samples, STRIPS) for r in records if r.samples}
     shown, more = panels(records)
     sheets = by_prompt(evaluation.sheets)
+    script = resources.files("fewstep.report").joinpath("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         records=records,
         several=several,
         evaluation=evaluation,
         question=evaluation.question or QUESTION,
         verdict=verdict_of_several(evaluation) if several else verdict(evaluation),
-        each_verdict=[(r.name, verdict(r.evaluation)) for r in records if several],
+        each_verdict=[(r.name, verdict(r.evaluation), costs(r)) for r in records if several],
+        intervals=intervals(measured(evaluation)),
         warnings=warnings(records),
-        tiles=[] if several else tiles(evaluation),
+        tiles=[] if several else tiles(records[0]),
         facts=facts(records, evaluation),
         embedded=embed(pictured(evaluation, strips)),
         sheets=sheets,
@@ -134,12 +142,22 @@ def facts(records: Sequence[RunRecord], evaluation: Evaluation) -> list[str]:
         found.append(f"world: {evaluation.world}")
     if evaluation.suite:
         found.append(f"suite: {evaluation.suite}")
-    numbers = [
+    if numbers := measured(evaluation):
+        found += [repeated(numbers), intervals(numbers)]
+    return found
+
+
+def measured(evaluation: Evaluation) -> list[Number]:
+    """The numbers of all rows, less those of categories, each of which has prompts of its own."""
+    return [
         number
         for row in evaluation.rows
         for key, number in row.metrics.items()
-        if evaluation.metrics[key].group != "categories"  # each of which has prompts of its own
+        if evaluation.metrics[key].group != "categories"
     ]
-    if numbers:
-        found.append(repeated(numbers))
-    return found
+
+
+def intervals(numbers: Sequence[Number]) -> str:
+    """What the intervals of numbers are about, where any has one."""
+    over = {"training runs" if n.n_runs > 1 else "prompts" for n in numbers if n.has_interval}
+    return f"95 % intervals over {named(sorted(over))}" if over else "no intervals"

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation as cells: tiles, cards, tables by group and comparisons."""
+"""Numbers of an evaluation as cells: cards, tables by group and comparisons."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ TITLES = {
 """In the order of the page."""
 
 
+COLUMNS = 8
+"""Metrics that a desktop has room for side by side."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """Text, what stands small below it, and the number by which the column is sorted."""
@@ -32,17 +36,28 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The metrics of one group; `repeated` stands in the caption if it is the same for all rows."""
+    """The metrics of one group. What was repeated stands in the caption where it is the same for
+    all numbers, else below the heads of columns, else in a column of its own."""
 
     title: str
     about: str
     metrics: Sequence[Metric]
     rows: Sequence[tuple[Row, Sequence[Cell]]]
-    repeated: str
-    each_repeated: Sequence[str]
-    """For each row; empty where `repeated` says it."""
+    repeated: str = ""
+    column_repeated: Sequence[str] = ()
+    row_repeated: Sequence[str] = ()
     half: bool = False
     """Narrow enough to share a line of the page with the next or the last table."""
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What the metrics mean, by label; the same on other features is not told again."""
+        found: dict[str, str] = {}
+        for metric in self.metrics:
+            better = f" {metric.better.capitalize()}." if metric.better else ""
+            if metric.explained and metric.explained + better not in found.values():
+                found[metric.label] = metric.explained + better
+        return found
 
 
 @dataclass(frozen=True)
@@ -65,15 +80,6 @@ class Card:
     marks: Sequence[Mark]
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One of the few numbers at the top."""
-
-    label: str
-    cell: Cell
-    whose: str
-
-
 def cell(number: Number | None, percent: bool, places: int | None = None) -> Cell:
     if number is None:
         return Cell("n/a")
@@ -82,7 +88,7 @@ def cell(number: Number | None, percent: bool, places: int | None = None) -> Cel
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """A table for each group that has a metric."""
+    """The tables of each group that has a metric: one, or several where it has many."""
     found: list[Table] = []
     for group, (title, about) in TITLES.items():
         keys = [
@@ -90,10 +96,19 @@ def tables(evaluation: Evaluation) -> list[Table]:
             for key, metric in evaluation.metrics.items()
             if metric.group == group and any(key in row.metrics for row in evaluation.rows)
         ]
-        rows = [row for row in evaluation.rows if any(key in row.metrics for key in keys)]
-        if keys:
-            found.append(table(title, about, keys, rows, evaluation))
+        for i, part in enumerate(parts(keys)):
+            rows = [row for row in evaluation.rows if any(key in row.metrics for key in part)]
+            name = f"{title}, continued" if i else title
+            found.append(table(name, about, part, rows, evaluation))
     return side_by_side(found)
+
+
+def parts(keys: Sequence[str]) -> list[Sequence[str]]:
+    """The columns of one table each, as equal in number as can be and at most `COLUMNS`."""
+    if not keys:
+        return []
+    size = math.ceil(len(keys) / math.ceil(len(keys) / COLUMNS))
+    return [keys[i : i + size] for i in range(0, len(keys), size)]
 
 
 def side_by_side(found: Sequence[Table]) -> list[Table]:
@@ -101,7 +116,7 @@ def side_by_side(found: Sequence[Table]) -> list[Table]:
     result: list[Table] = []
     waiting = False
     for own in found:
-        narrow = len(own.metrics) <= 2 and not own.each_repeated
+        narrow = len(own.metrics) <= 2 and not own.row_repeated
         if narrow and waiting:
             result[-1] = replace(result[-1], half=True)
             own = replace(own, half=True)
@@ -120,13 +135,17 @@ def table(
         numbers = [row.metrics.get(key) for row in rows]
         places = max(digits(number, percent) for number in numbers if number)
         columns.append([cell(number, percent, places) for number in numbers])
-    each = [repeated([row.metrics[key] for key in keys if key in row.metrics]) for row in rows]
-    alike = len(set(each)) == 1
-    return Table(
+    found = Table(
         title=title, about=about, metrics=[evaluation.metrics[key] for key in keys],
         rows=list(zip(rows, zip(*columns, strict=True), strict=True)),
-        repeated=each[0] if alike else "", each_repeated=[] if alike else each,
     )  # fmt: skip
+    by_column = [{counted(row.metrics[key]) for row in rows if key in row.metrics} for key in keys]
+    if len(set.union(*by_column)) == 1:
+        return replace(found, repeated=by_column[0].pop())
+    if all(len(own) == 1 for own in by_column):
+        return replace(found, column_repeated=[own.pop() for own in by_column])
+    by_row = [repeated([row.metrics[key] for key in keys if key in row.metrics]) for row in rows]
+    return replace(found, row_repeated=by_row)
 
 
 def cards(evaluation: Evaluation) -> list[Card]:
@@ -164,23 +183,6 @@ def mark(row: Row, number: Number, text: Cell, scale: tuple[float, float]) -> Ma
     return Mark(row, text, at, (left, round(place(number.high, scale) - left, 2)))
 
 
-def tiles(evaluation: Evaluation) -> list[Tile]:
-    """What was compared with a goal, then adherence from the teacher to the student."""
-    student = evaluation.with_role("student")
-    found: list[Tile] = []
-    for c in evaluation.comparisons:
-        if c.goal is not None:
-            metric = evaluation.metrics[c.metric]
-            whose = student.name if student else c.name
-            found.append(Tile(metric.label, cell(c.number, metric.percent), whose))
-    for role in ("teacher_full", "teacher_few", "student") if student else ():
-        row = evaluation.with_role(role)
-        if row and "adherence" in row.metrics:
-            metric, number = evaluation.metrics["adherence"], row.metrics["adherence"]
-            found.append(Tile(metric.label, cell(number, metric.percent), row.name))
-    return found
-
-
 def compared(comparison: Comparison, evaluation: Evaluation) -> tuple[Cell, str, str, str]:
     """Value, goal, what it reads as, and what was repeated."""
     metric, number = evaluation.metrics[comparison.metric], comparison.number
@@ -190,13 +192,13 @@ def compared(comparison: Comparison, evaluation: Evaluation) -> tuple[Cell, str,
         found, reads = Cell(text, below, value), direction(number, metric)
     else:
         found, reads = cell(number, metric.percent), reached(number, comparison.goal)
+    if not number.has_interval:
+        reads = "no interval" if math.isfinite(number.value) else "undefined"
     return found, goal(comparison.goal, metric), reads, counted(number)
 
 
 def direction(number: Number, metric: Metric) -> str:
-    """A difference in words."""
-    if not number.has_interval:
-        return "no interval"
+    """A difference in words; it has an interval."""
     if number.low <= 0 <= number.high:
         return "not told apart"
     higher = number.low > 0
@@ -210,11 +212,9 @@ def direction(number: Number, metric: Metric) -> str:
 
 
 def reached(number: Number, target: float | None) -> str:
-    """A value against its goal in words, "" without one."""
+    """A value with an interval against its goal in words, "" without one."""
     if target is None:
         return ""
-    if not number.has_interval:
-        return "no interval"
     if number.low >= target:
         return "reached"
     return "missed" if number.high < target else "open: the interval holds the goal"

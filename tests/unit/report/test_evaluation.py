@@ -109,6 +109,18 @@ def test_anything_else_is_one_sentence_with_the_way_out(
     assert str(caught.value).startswith(f"{path} is not an evaluation of schema 2: ")
 
 
+def test_a_file_outside_the_directory_is_refused_though_it_is_there(tmp_path: Path) -> None:
+    inner = demo_evaluation(tmp_path / "inner", Invented())
+    (tmp_path / "secret.png").write_bytes((inner / "grids" / "fixed.png").read_bytes())
+    record = json.loads((inner / "evaluation.json").read_text())
+    (inner / "link.png").symlink_to(tmp_path / "secret.png")
+    for file in ("../secret.png", str(tmp_path / "secret.png"), "link.png"):
+        record["grids"][0]["file"] = file
+        (inner / "evaluation.json").write_text(json.dumps(record))
+        with pytest.raises(RunError, match="is not a file inside"):
+            read_evaluation(inner)
+
+
 def test_null_is_undefined_and_absent_is_none(directory: Path) -> None:
     path = directory / "evaluation.json"
     before = path.read_text()

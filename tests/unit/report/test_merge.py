@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.report.demo_run import FEW, FULL, PROMPTS, STUDENT, Invented, demo_evaluation
@@ -46,6 +47,17 @@ def test_rows_of_the_same_model_and_the_truth_appear_once(runs: dict[str, Path])
     assert [note.partition(":")[0] for note in found.notes] == ["a", "b"]
 
 
+def test_a_line_of_one_run_alone_says_whose_it_is(runs: dict[str, Path]) -> None:
+    a, b = records(runs, "a", "b")
+    over_steps, against = b.evaluation.curves
+    own = {**over_steps.lines, "Student": over_steps.lines["Student"][:2]}
+    other = [replace(over_steps, lines=own), replace(against, x="another axis")]
+    found = merge([a, replace(b, evaluation=replace(b.evaluation, curves=other))]).curves
+    lines = {name: len(points) for name, points in found[0].lines.items()}
+    assert lines == {"Teacher": 5, "Student, a": 5, "Student, b": 2}
+    assert [curve.x for curve in found] == ["steps", "layout diversity", "another axis"]
+
+
 def test_other_seeds_are_other_rows_and_so_is_their_truth(runs: dict[str, Path]) -> None:
     found = merge(records(runs, "a", "b", "seeds"))
     assert [(row.role, row.run) for row in found.rows] == [
@@ -78,12 +90,34 @@ def test_unpaired_numbers_are_warned_of(runs: dict[str, Path]) -> None:
     assert warnings(records(runs, "a", "b")) == []
     assert warnings(records(runs, "a")) == []
     assert warnings(records(runs, "a", "b", "seeds")) == [
-        "The numbers are not paired.", "seeds was measured with other seeds than a.",
+        "The numbers are not paired.", "seeds has other seeds than a.",
     ]  # fmt: skip
     assert warnings(records(runs, "a", "prompts", "seeds")) == [
-        "The numbers are not paired.", "prompts was measured with other prompts than a.",
-        "seeds was measured with other seeds than a.",
+        "The numbers are not paired.", "prompts has other prompts than a.",
+        "seeds has other seeds than a.",
     ]  # fmt: skip
+
+
+def test_pictures_of_other_sizes_and_students_that_draw_otherwise_are_told(
+    runs: dict[str, Path],
+) -> None:
+    def changed(record: RunRecord, **values: Any) -> RunRecord:
+        rows = [
+            replace(row, spec=row.spec and replace(row.spec, **values))
+            if row.role == "student" else row
+            for row in record.evaluation.rows
+        ]  # fmt: skip
+        return replace(record, evaluation=replace(record.evaluation, rows=rows))
+
+    a, b = records(runs, "a", "b")
+    paired, ways = "The numbers are not paired.", "The students do not draw in one way."
+    for told, head, values in (
+        ("sizes of pictures", paired, {"width": 32}), ("sigma grids", ways, {"sigmas": (1.0, 0.0)}),
+        ("samplers", ways, {"sampler": "renoise"}), ("guidance", ways, {"guidance": 3.0}),
+    ):  # fmt: skip
+        assert warnings([a, changed(b, **values)]) == [head, f"b has other {told} than a."]
+    two = warnings([a, *(replace(changed(b, guidance=3.0), name=name) for name in "xy")])
+    assert two == [ways, "x and y have other guidance than a."]
 
 
 def test_one_run_is_left_as_it_is(runs: dict[str, Path]) -> None:

@@ -16,7 +16,7 @@ from fewstep.report.panels import of_one, of_several
 def trained(found: Mapping[str, Series], begun: float | None = None, skipped: int = 0) -> Training:
     return Training(
         series=found, begun=begun, steps=10, seconds=None, skipped=skipped, not_finite=0,
-        recorded={},
+        cpu_seconds=None, gpu_seconds=None, peak_memory_mb=None,
     )  # fmt: skip
 
 
@@ -70,15 +70,18 @@ def test_health_is_read_from_the_last_tenth() -> None:
 
 
 def test_signs_tell_what_was_not_finite_and_only_what_is_known() -> None:
-    found = signs(trained({"heads/gap": series(0.2)}, begun=1.0, skipped=3))
+    logged = {"heads/gap": series(0.2), "loop/skipped": series(3.0)}
+    found = signs(trained(logged, begun=1.0, skipped=3))
     assert [(sign.word, sign.state) for sign in found] == [
         ("healthy", "good"), ("not finite", "bad"), ("all finite", "good"),
     ]  # fmt: skip
     assert [sign.value for sign in found] == ["0.2", "3", "0"]
-    fewer = signs(trained({"heads/gap": series(0.2)}))  # the student has not begun
-    assert len(fewer) == 2
-    (gap, *_) = beside([found, fewer])
-    assert gap[1] == [found[0], None]
+    # the student has not begun, and nobody counted what was skipped: that is not 0
+    (fewer,) = signs(trained({"heads/gap": series(0.2)}))
+    assert fewer.name == "logged values that are not finite"
+    assert [own for _, own in beside([found, [fewer]])] == [
+        [found[0], None], [found[1], None], [found[2], fewer],
+    ]  # fmt: skip
 
 
 def test_accuracy_is_the_mean_of_real_and_fake() -> None:
@@ -87,3 +90,4 @@ def test_accuracy_is_the_mean_of_real_and_fake() -> None:
     assert found is not None
     np.testing.assert_allclose(found.values[:, 0], [0.5, 0.6])
     assert balanced({"heads/real_accuracy": series(1.0)}) is None
+    assert balanced({**both, "heads/fake_accuracy": series(0.0, 0.4, start=1)}) is None

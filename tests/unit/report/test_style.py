@@ -8,6 +8,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
+from fewstep.report.evaluation import ROLES
 from fewstep.report.plots import COLOURS, COLOURS_DARK
 
 
@@ -33,6 +34,13 @@ def mixed(colour: str, share: float, paper: str) -> str:
         for i in (1, 3, 5)
     ]
     return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def test_every_role_has_a_colour_of_its_own() -> None:
+    css = resources.files("fewstep.report").joinpath("page.css").read_text()
+    colours = [re.search(rf"\.{role} {{ color: var\((--\w+)\); }}", css) for role in ROLES]
+    names = [found[1] for found in colours if found]
+    assert len(set(names)) == len(ROLES) and set(names) <= variables(css).keys()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

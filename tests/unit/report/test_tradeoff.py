@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from PIL import ImageFont
 from tests.unit.report.drawing import Drawing, same
@@ -46,12 +47,13 @@ def test_a_trade_off_has_its_points_in_order_and_intervals_in_both_directions() 
 
 def test_points_and_their_intervals_tell_their_numbers() -> None:
     point = Point(label="4 <steps>", x=estimate(0.0, 0.5), y=estimate(0.0, 1.0))
-    lone = Point(label="8", x=estimate(2.0, None), y=estimate(4.0, None))
+    # a number of steps is known: an interval without width is none
+    lone = Point(label="8", x=Number(30.0, 30.0, 30.0, 8, 2, 1), y=estimate(4.0, None))
     curve = TradeOff(title="T", caption="", x="d", y="q", lines={"m": [point, lone]})
     root = Drawing(tradeoff(curve)).root
     tips = [(e, e[0].text) for e in root.iter() if len(e) and e[0].tag.endswith("title")]
     told = "4 <steps>: x 0.00, \u22120.50 to 0.50; y 0.0, \u22121.0 to 1.0"
-    assert [text for _, text in tips] == [told, told, told, "8: x 2.0; y 4.0"]
+    assert [text for _, text in tips] == [told, told, told, *2 * ["8: x 30; y 4.0"]]
     assert all(any(e.tag.endswith(("use", "path")) for e in g.iter()) for g, _ in tips)
 
 
@@ -91,6 +93,37 @@ def test_labels_stand_by_their_points_without_covering_one_another() -> None:
         assert not any(overlap((a - 4, b - 4, a + 4, b + 4), (left, top, right, bottom))
                        for a, b in places)  # fmt: skip
         assert max(left - x, x - right, top - y, y - bottom) < 12
+
+
+def crosses(line: list[tuple[float, float]], box: tuple[float, float, float, float]) -> bool:
+    """Whether a line of straight pieces enters a box, by stepping along it."""
+    steps = np.linspace(0, 1, 400)
+    for (x0, y0), (x1, y1) in pairwise(line):
+        x, y = x0 + steps * (x1 - x0), y0 + steps * (y1 - y0)
+        if ((box[0] < x) & (x < box[2]) & (box[1] < y) & (y < box[3])).any():
+            return True
+    return False
+
+
+def test_labels_do_not_stand_on_lines_or_intervals() -> None:
+    # the first side of every point of a rising line is on it, and of a falling one the second
+    rising = [(0.0, 0.0), (1.0, 0.4), (2.0, 0.8), (3.0, 1.3)]
+    lines = {
+        "up": [Point(label=f"up {i}", x=estimate(x, 0.1), y=estimate(y, 0.08))
+               for i, (x, y) in enumerate(rising)],
+        "down": [Point(label=f"down {i}", x=estimate(3.2 - x, 0.1), y=estimate(y - 0.9, None))
+                 for i, (x, y) in enumerate(rising)],
+    }  # fmt: skip
+    drawing = Drawing(tradeoff(TradeOff(title="T", caption="", x="x", y="y", lines=lines)))
+    found = boxes(drawing)
+    assert len(found) == 8
+    strokes = [
+        piece for own, pieces in drawing.paths for piece in pieces
+        if own.get("stroke", "").startswith("var(--k")
+    ]  # fmt: skip
+    assert len(strokes) == 2 + 8 + 4
+    for label, box in found.items():
+        assert not any(crosses(line, box) for line in strokes), label
 
 
 def test_a_label_that_no_side_is_free_for_is_still_drawn() -> None:

@@ -1,0 +1,88 @@
+"""The few numbers at the top of a run's page: did it work, how sure is it, what did it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewstep.report.collect import RunRecord
+from fewstep.report.numbers import TIMES, duration
+from fewstep.report.results import Evaluation, Row
+from fewstep.report.tables import cell, goal
+
+ADHERENCE = "adherence"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number with what it is above it, and what to hold it against and whose it is below."""
+
+    label: str
+    value: str
+    beside: str
+    whose: str
+
+
+def tiles(record: RunRecord) -> list[Tile]:
+    """What was compared with a goal, adherence from the teacher to the student, and the costs."""
+    return [*goals(record.evaluation), *adherence(record.evaluation), *costs(record)]
+
+
+def costs(record: RunRecord) -> list[Tile]:
+    """What a picture takes, and what the training took."""
+    return [*calls(record.evaluation), *training(record)]
+
+
+def students(evaluation: Evaluation) -> list[Row]:
+    return [row for row in evaluation.rows if row.role == "student"]
+
+
+def goals(evaluation: Evaluation) -> list[Tile]:
+    """A tile for each goal; of several students only the comparison knows which it is about."""
+    known = [c for c in evaluation.comparisons if c.goal is not None]
+    only = [row.name for row in students(evaluation)] if len(known) == 1 else []
+    found: list[Tile] = []
+    for c in known:
+        metric = evaluation.metrics[c.metric]
+        own = cell(c.number, metric.percent)
+        whose = only[0] if len(only) == 1 else c.name
+        beside = f"{whose}; goal {goal(c.goal, metric)}"
+        found.append(Tile(metric.label, own.text, sure(own.below), beside))
+    return found
+
+
+def adherence(evaluation: Evaluation) -> list[Tile]:
+    """The teacher at full and at few steps and the student, where there is one."""
+    if len(students(evaluation)) != 1:
+        return []
+    found: list[Tile] = []
+    for role in ("teacher_full", "teacher_few", "student"):
+        row = evaluation.with_role(role)
+        if row and ADHERENCE in row.metrics:
+            metric = evaluation.metrics[ADHERENCE]
+            own = cell(row.metrics[ADHERENCE], metric.percent)
+            found.append(Tile(metric.label, own.text, sure(own.below), row.name))
+    return found
+
+
+def sure(interval: str) -> str:
+    return f"95 %: {interval}" if interval else "no interval"
+
+
+def calls(evaluation: Evaluation) -> list[Tile]:
+    """What a picture of the student costs in model calls, which no machine changes."""
+    full, own = evaluation.with_role("teacher_full"), students(evaluation)
+    if len(own) != 1 or not full or not full.spec or not own[0].spec:
+        return []
+    few, many = own[0].spec.model_calls, full.spec.model_calls
+    return [Tile("Model calls a picture", str(few), f"instead of {many}", own[0].name)]
+
+
+def training(record: RunRecord) -> list[Tile]:
+    """How long the student took to train, where that is known."""
+    known = record.training
+    if known is None or known.seconds is None:
+        return []
+    processor = record.env.get("gpu", record.env.get("cpu", ""))
+    count = record.env.get("cpus")
+    machine = f"{processor} {TIMES} {count}" if count else processor
+    return [Tile("Training", duration(known.seconds), f"{known.steps} steps", machine)]
