@@ -48,6 +48,9 @@ def test_models_are_drawn_once_and_compared(
     assert found["commands"][0].startswith("fewstep eval shapes@1 shapes@2")
     assert found["comparisons"][0]["metric"] == "kid_gap_closed"
     assert found["comparisons"][0]["name"].endswith("shapes, 2 steps")
+    few, student, full = (row["metrics"]["kid"]["value"] for row in found["rows"][1:])
+    closed = found["comparisons"][0]["estimate"]["value"]
+    assert closed == pytest.approx((few - student) / (few - full))
     said = {"kid", "adherence", "layout_diversity", "distance", "cross_prompt", "saturation"}
     assert said <= found["rows"][1]["metrics"].keys() <= found["metrics"].keys()
     assert "distance_recovered" in found["metrics"]
@@ -80,16 +83,22 @@ def test_retention_is_a_curve_over_steps(tmp_path: Path, monkeypatch: pytest.Mon
     short = replace(suite_command.SUITES["retention"], steps=(1, 2))
     monkeypatch.setattr(suite_command, "SUITES", {"retention": short})
     out = tmp_path / "out"
-    assert main(["eval", "shapes", "--suite", "retention", *SMALL, "--out", str(out)]) == 0
+    models = ["shapes", "shapes@4,w=2"]
+    assert main(["eval", *models, "--suite", "retention", *SMALL, "--out", str(out)]) == 0
     found = evaluation(out)
     curves = {curve["y"]: curve["lines"] for curve in found["curves"]}
     assert {"KID", "Adherence"} <= curves.keys()
-    [line] = curves["KID"]
-    assert line["name"] == "shapes" and [p["label"] for p in line["points"]] == ["1", "2"]
+    line, guided = curves["KID"]
+    assert (line["name"], guided["name"]) == ("shapes", "shapes, w = 2")
+    assert [p["label"] for p in line["points"]] == ["1", "2"]
     by_name = {row["name"]: row["metrics"]["kid"] for row in found["rows"]}
     assert [p["y"] for p in line["points"]] == [
         by_name["shapes, 1 step"], by_name["shapes, 2 steps"],
     ]  # fmt: skip
+    assert [c["name"] for c in found["comparisons"] if c["metric"] == "kid"] == [
+        "kid, shapes, 1 step, w = 2 minus shapes, 1 step",
+        "kid, shapes, 2 steps, w = 2 minus shapes, 2 steps",
+    ]
 
 
 @pytest.mark.slow
@@ -119,7 +128,11 @@ def test_an_adapter_is_a_curve_of_diversity_against_quality(tmp_path: Path) -> N
     assert with_it["metrics"]["sharpness"] != without["metrics"]["sharpness"]
     curve = evaluation(out)["curves"][0]
     assert (curve["x"], curve["y"]) == ("Layout diversity", "KID")
-    assert [point["label"] for point in curve["lines"][0]["points"]] == ["0", "1"]
+    [line] = curve["lines"]
+    assert line["name"] == "shapes, 1 step"
+    assert [point["label"] for point in line["points"]] == ["0", "1"]
+    [compared] = [c["name"] for c in evaluation(out)["comparisons"] if c["metric"] == "kid"]
+    assert compared == "kid, shapes, 1 step, strength 1 minus shapes, 1 step, strength 0"
 
 
 @pytest.mark.slow
@@ -146,6 +159,14 @@ def test_pictures_from_elsewhere_are_judged_as_they_are(
     [row] = evaluation(out)["rows"]
     assert row["metrics"]["coverage_pixels"]["value"] == 1 and "adherence" not in row["metrics"]
 
+    # pictures as the reference say what is asked, and nothing of another size is held against them
+    plain += ["--height", "32", "--out", str(tmp_path / "small")]
+    capsys.readouterr()
+    assert main(["eval", "shapes@1", "--suite", "quick", *plain]) == 2
+    assert "pictures of shapes, 1 step are 32 x 64 pixels, they are held against 64 x 64" in error(
+        capsys
+    )
+
     other = tmp_path / "other"
     assert main([*sample[:-1], "--seeds", "0", "1", "--out", str(other)]) == 0
     capsys.readouterr()
@@ -162,7 +183,19 @@ def test_pictures_from_elsewhere_are_judged_as_they_are(
         (["shapes@2", "--suite", "quick", "--gap", "shapes@2", "shapes@3"],
          "--gap names 'shapes@3', which is none of the models shapes@2"),
         (["shapes", "shapes@4", "--suite", "quick"], "'shapes, 4 steps' is named twice"),
-        (["shapes", "--suite", "quick", "--world", "none"], "--prompts-file is needed"),
+        (["shapes", "--suite", "quick", "--world", "none"], "--reference MODEL is needed"),
+        (["shapes", "--suite", "quick", "--world", "none", "--reference", "shapes@8"],
+         "--prompts-file is needed"),
+        (["shapes@2", "shapes@1", "--suite", "quick", "--gap", "shapes@2", "shapes@2"],
+         "--gap names 'shapes@2' twice; name two models"),
+        (["shapes@2", "shapes@1", "--suite", "retention", "--gap", "shapes@2", "shapes@1"],
+         "--gap compares models of one row each"),
+        (["shapes", "--suite", "retention", "--adapter", "a.safetensors"],
+         "the suite retention draws at steps of its own, --adapter at strengths"),
+        (["shapes", "--suite", "quick", "--adapter", "a.safetensors", "--strengths", "0", "nan"],
+         "--strengths must be finite numbers, at least one, got [0.0, nan]"),
+        (["shapes", "--suite", "quick", "--height", "0"], "positive multiples of 8, got 0 x 64"),
+        (["shapes@4w=2", "--suite", "quick"], "MODEL@STEPS or MODEL@STEPS,w=W, got 'shapes@4w=2'"),
         (["shapes", "--suite", "quick", "--extractors", "vgg"], "there is no extractor 'vgg'"),
         (["shapes", "--suite", "quick", "--extractors", "lpips-vgg"], "no weights at"),
         (["shapes", "--suite", "quick", "--adapter", "none.safetensors"], "none.safetensors"),

@@ -12,7 +12,17 @@ import torch
 from PIL import Image
 
 from fewstep.errors import UserError
-from fewstep.experiment.candidates import Asked, Loader, Means, candidate, parse
+from fewstep.evaluate.generate import GenerationSpec
+from fewstep.experiment.candidates import (
+    Asked,
+    Loader,
+    Means,
+    apart,
+    candidate,
+    facts_of,
+    folder_name,
+    parse,
+)
 
 PROMPTS = ("a red circle", "a blue square on a white background")
 
@@ -37,6 +47,40 @@ def test_steps_start_at_one() -> None:
         parse("shapes@0", 4, 1.0)
 
 
+@pytest.mark.parametrize("text", ["shapes@4w=2", "shapes@", "org/model@x", "shapes@4,w=-1", ""])
+def test_what_is_no_model_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="a model reads MODEL, MODEL@STEPS or MODEL@STEPS,w=W, got"):
+        parse(text, 4, 1.0)
+
+
+def test_models_of_one_name_are_called_after_their_paths() -> None:
+    texts = ("a/model", "b/model@8", "b/model@2", "org/other", "shapes")
+    names = [model.title for model in apart([parse(text, 4, 1.0) for text in texts])]
+    assert names == [
+        "a/model, 4 steps", "b/model, 8 steps", "b/model, 2 steps", "other, 4 steps",
+        "shapes, 4 steps",
+    ]  # fmt: skip
+
+
+def test_a_folder_here_has_a_name_and_does_not_hide_the_packaged_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "shapes")
+    for text in ("shapes", "shapes@8"):
+        asked = parse(text, 4, 1.0)
+        assert (asked.source, asked.is_pictures) == ("shapes", False)
+    assert parse("./shapes", 4, 1.0).is_pictures
+    monkeypatch.chdir(tmp_path / "shapes")
+    assert parse(".", 4, 1.0).title == "shapes"
+
+
+def test_pictures_have_their_steps_already(tmp_path: Path) -> None:
+    pictures(tmp_path / "mine")
+    with pytest.raises(UserError, match=r"drawn already, but .*mine@8,w=3' names steps; leave"):
+        parse(f"{tmp_path / 'mine'}@8,w=3", 4, 1.0)
+
+
 def test_a_run_stands_for_its_model(tmp_path: Path) -> None:
     run = tmp_path / "a@4"
     run.mkdir()
@@ -58,6 +102,34 @@ def means(folder: Path) -> Means:
     return Means(folder=folder, device=torch.device("cpu"), engine="fused")
 
 
+def test_whatever_decides_pictures_decides_their_folder(tmp_path: Path) -> None:
+    adapter = tmp_path / "a.safetensors"
+    adapter.write_bytes(b"one")
+    asked = replace(parse("shapes", 4, 1.0), adapter=adapter, strength=0.5)
+    plain = Means(folder=tmp_path, device=torch.device("cpu"))
+    spec = GenerationSpec(
+        model="shapes", fingerprint="f", prompts=PROMPTS, seeds=(0, 1), sigmas=(1.0, 0.0)
+    )
+
+    def name(asked: Asked = asked, means: Means = plain, spec: GenerationSpec = spec) -> str:
+        return folder_name(asked, spec, facts_of(asked, means))
+
+    bare = replace(asked, adapter=None)
+    fused = replace(plain, engine="fused")
+    names = [
+        name(), name(replace(asked, strength=0.5000001)), name(bare),
+        name(means=replace(plain, dtype="bfloat16")),
+        name(bare, fused), name(bare, replace(fused, batch=8)),
+        name(spec=replace(spec, seeds=(0, 2))), name(spec=replace(spec, fingerprint="g")),
+    ]  # fmt: skip
+    adapter.write_bytes(b"two")
+    names.append(name())
+    assert len(set(names)) == len(names)
+    # an adapter is drawn by the plain engine; float32 by it does not feel the batch
+    assert name() == name(means=fused) == name(means=replace(plain, batch=8))
+    assert name() == name(spec=replace(spec, model="of another name"))
+
+
 def drawn(asked: Asked, folder: Path):
     own = means(folder)
     return candidate(asked, PROMPTS, (0, 1), Loader(own), own).draw(lambda *_: None)
@@ -75,13 +147,25 @@ def test_models_share_the_noise_of_a_seed_and_not_their_folder(tmp_path: Path) -
     assert again.cost.images == 0 and torch.equal(again.pictures.read(0, 2), b)
 
 
+def pictures(folder: Path, prompts: tuple[str, ...] = PROMPTS) -> None:
+    """A grey picture of each prompt for seed 3."""
+    folder.mkdir(exist_ok=True)
+    record = {"prompts": list(prompts), "seeds": [3]}
+    (folder / "samples.json").write_text(json.dumps(record))
+    for row in range(len(prompts)):
+        grey = np.full((8, 8, 3), 100 * row % 256, np.uint8)
+        Image.fromarray(grey).save(folder / f"{row:04d}_seed3.png")
+
+
+def test_pictures_of_other_prompts_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    pictures(tmp_path / "mine", PROMPTS[::-1])
+    asked, own = parse(str(tmp_path / "mine"), 4, 1.0), means(tmp_path / "out")
+    with pytest.raises(UserError, match="the pictures of mine and the reference have other prompt"):
+        candidate(asked, PROMPTS, (0, 1), Loader(own), own)
+
+
 def test_a_folder_of_pictures_is_taken_as_it_is(tmp_path: Path) -> None:
-    record = {"prompts": list(PROMPTS), "seeds": [3]}
-    (tmp_path / "samples.json").write_text(json.dumps(record))
-    for row in range(2):
-        Image.fromarray(np.full((8, 8, 3), 100 * row, np.uint8)).save(
-            tmp_path / f"{row:04d}_seed3.png"
-        )
+    pictures(tmp_path)
     asked = parse(str(tmp_path), 4, 1.0)
     assert asked.is_pictures and asked.title == tmp_path.name
     found = drawn(asked, tmp_path / "unused")

@@ -114,6 +114,22 @@ def test_nonsense_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a red circle and four blue squares", "'four', 'blue', 'squares'"),
+        ("a red circle on a purple background", "'purple', 'background'"),
+        ("a red circle and a dog", "'dog'"),
+        ("a red circle left of a blue square above a green cross", "'above'"),
+        ("a red circle on a tan background on a gray background", "'gray', 'background'"),
+    ],
+)
+def test_a_prompt_that_asks_for_more_than_is_understood_is_refused(prompt: str, words: str) -> None:
+    """Else it would be judged on the part that was understood."""
+    with pytest.raises(ValueError, match=f"does not know what {words} means in '{prompt}'"):
+        understand(prompt)
+
+
+@pytest.mark.parametrize(
     ("prompt", "kind"),
     [
         ("a red circle", "single_object"),

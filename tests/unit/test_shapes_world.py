@@ -7,12 +7,24 @@ import pytest
 import torch
 
 from fewstep.errors import UserError
+from fewstep.evaluate.generate import digest
 from fewstep.experiment.builder import make_world
 from fewstep.recipes.ladd import ladd_shapes
 from fewstep.recipes.shapes_features import FeaturesConfig, blurred, train
 from fewstep.worlds.base import World
+from fewstep.worlds.shapes import world
+from fewstep.worlds.shapes.count import count_prompts
 from fewstep.worlds.shapes.features import WIDTH, extract, load_features
-from fewstep.worlds.shapes.prompts import CONCEPT, understand
+from fewstep.worlds.shapes.prompts import (
+    CONCEPT,
+    SPLITS,
+    Spec,
+    draw_in_split,
+    draw_spec,
+    say,
+    split_of,
+    understand,
+)
 from fewstep.worlds.shapes.scene import CROWDED, WorldConfig, draw_concept
 from fewstep.worlds.shapes.world import LEVELS, Shapes
 
@@ -50,6 +62,15 @@ def test_prompts_are_the_same_and_a_prefix_of_more() -> None:
     assert WORLD.prompts("test", 20) != WORLD.prompts("val", 20)
 
 
+@pytest.mark.parametrize(
+    ("split", "known"),
+    [("train", "8d603aa603fed3d9"), ("val", "74e9706af5760339"), ("test", "7935dae8ed174292"),
+     ("heldout", "bbcd0f6e79a8c3e5")],
+)  # fmt: skip
+def test_the_prompts_that_figures_stand_on_stay_as_they_are(split: str, known: str) -> None:
+    assert digest("\n".join(WORLD.prompts(split, 200)).encode()) == known
+
+
 def test_no_prompt_comes_twice_and_the_list_keeps_the_mix_of_its_draws() -> None:
     prompts = WORLD.prompts("test", 200)
     assert len(set(prompts)) == 200
@@ -60,9 +81,47 @@ def test_no_prompt_comes_twice_and_the_list_keeps_the_mix_of_its_draws() -> None
 def test_a_split_that_is_used_up_says_so() -> None:
     """Two pairs of colour and shape, in two phrasings without a background."""
     tiny = Shapes(WorldConfig(max_objects=1, sized=0, backgrounds=("white",)))
-    with pytest.raises(UserError, match="about 10 prompts, 11 were asked for"):
+    with pytest.raises(UserError, match="has 10 prompts, 11 were asked for"):
         tiny.prompts("heldout", 11)
     assert len(tiny.prompts("heldout", 10)) == 10  # and in three with one
+
+
+def test_a_split_that_is_used_up_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after a thousand draws in vain for each of the last prompts, which took minutes."""
+    drawn = 0
+
+    def counted(*args: object) -> Spec:
+        nonlocal drawn
+        drawn += 1
+        return draw_in_split(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world, "draw_in_split", counted)
+    with pytest.raises(UserError, match=r"the test split .* has 2133 prompts, 2500 were asked for"):
+        Shapes().prompts("test", 2500)
+    assert drawn < 10_000
+
+
+def test_prompts_that_are_too_rare_to_be_drawn_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "PATIENCE", 5)
+    with pytest.raises(UserError, match=r"gives only some \d+ prompts, the others are too rare"):
+        Shapes().prompts("test", 2000)
+
+
+@pytest.mark.parametrize(("most", "sized", "related"), [(3, 0.0, 0.5), (2, 0.9, 0.0)])
+def test_prompts_are_counted_as_they_are_drawn(most: int, sized: float, related: float) -> None:
+    cfg = WorldConfig(
+        colours=("red", "green"), shapes=("star", "cross"), backgrounds=("tan",),
+        max_objects=most, sized=sized, related=related,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    told: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for _ in range(20_000):
+        spec = draw_spec(cfg, rng)
+        told[split_of(spec)].add(say(spec, rng))
+    assert {split: len(texts) for split, texts in told.items()} == {
+        split: count_prompts(cfg, split) for split in SPLITS
+    }
+    assert min(map(len, told.values())) > 5
 
 
 def test_truth_depends_on_prompt_and_seed_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ def evaluate_run(
         suite="run", question=f"Does the {few}-step student draw like its teacher?",
         world=world.name, rows=judged.rows, comparisons=comparisons(judged),
         grids={picture.name: caption}, notes=judged.notes,
-        commands=[command, f"fewstep report {directory}"],
+        commands=[command, shlex.join(["fewstep", "report", str(directory)])],
     )  # fmt: skip
     write_evaluation(path, evaluation)
     return path

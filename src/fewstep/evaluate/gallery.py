@@ -32,6 +32,8 @@ from fewstep.worlds.base import World
 RECORD = "samples.json"
 NAMES = ("model",)
 """Fields of the record that decide no picture."""
+MODES = ("RGB", "L")
+"""What Pillow calls eight bits a channel without transparency; others would lose something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,10 @@ def draw_gallery(
     A picture that is lost is drawn in the batch that it was drawn in first: coarse arithmetic
     rounds by the batch. UserError, and nothing drawn, if the folder holds pictures of another spec.
     """
+    family.latent_shape(spec.height, spec.width)  # a size that cannot be leaves no folder behind
     claim_folder(folder, spec.to_json() | {"prompts": list(spec.prompts), **facts})
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # or it would be that of the models before
     tasks = spec.tasks
     missing = {task for task in tasks if not (folder / file_of(task)).exists()}
     batches = [tasks[i : i + batch_size] for i in range(0, len(tasks), batch_size)]
@@ -120,6 +125,8 @@ def claim_folder(folder: Path, record: Mapping[str, Any]) -> None:
             for key in sorted(found.keys() | record.keys())
             if key not in (*NAMES, "prompts") and found.get(key) != record.get(key)
         ]
+        if not other and found["prompts"] != record["prompts"]:
+            other = ["prompts"]
         if other:
             raise UserError(
                 f"{folder} holds pictures made in another way ({'; '.join(other)}); choose another "
@@ -185,11 +192,18 @@ def open_gallery(folder: Path) -> Pictures:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """(h, w, 3) uint8."""
+    """(h, w, 3) uint8; UserError for a damaged file or one that is not eight bits a channel."""
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            image.verify()  # its checksums, which reading passes over
+        with Image.open(path) as image:
+            mode, pixels = image.mode, np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for a broken file
         raise UserError(
             f"{path} is not a whole picture ({error}); delete it and run again"
         ) from None
+    if mode not in MODES:
+        raise UserError(
+            f"{path} has the mode {mode}; save it with eight bits a channel, without transparency"
+        )
+    return pixels

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
 
 from fewstep.errors import UserError
 from fewstep.evaluate.features import Features
-from fewstep.evaluate.generate import fingerprint
+from fewstep.evaluate.generate import digest, fingerprint
 from fewstep.evaluate.grids import to_bytes
 from fewstep.shapes import Pixels
 
@@ -26,9 +27,13 @@ BATCH = 32
 class Loaded:
     """A model, frozen, with the image processor that it was trained with."""
 
-    def __init__(self, kind: type, source: str, device: torch.device) -> None:
+    def __init__(self, kind: type, types: Sequence[str], source: str, device: torch.device) -> None:
+        """`types` are the values of model_type in config.json that will do."""
         try:
-            self.model = kind.from_pretrained(source).to(device).eval().requires_grad_(False)
+            found = AutoConfig.from_pretrained(source).model_type
+            self.model, told = kind.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True
+            )
             self.processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -36,7 +41,26 @@ class Loaded:
                 f"the weights of {source} cannot be loaded ({reason}); give a directory that holds "
                 "them behind a colon (clip:DIR, dinov2:DIR), or leave this extractor out"
             ) from None
+        if found not in types:
+            raise UserError(
+                f"{source} holds a model of the type {found}, this needs {' or '.join(types)}"
+            )
+        if lost := sorted(told["missing_keys"]):  # which transformers fills with random numbers
+            raise UserError(
+                f"{source} lacks {len(lost)} weights of its model, the first is {lost[0]}; fetch "
+                "it again"
+            )
+        self.model.to(device).eval().requires_grad_(False)
         self.source, self.device = source, device
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights, what is done with them, and what is done to a picture before."""
+        config = self.model.config.to_dict()
+        for name in ("_name_or_path", "transformers_version"):
+            config.pop(name, None)
+        rules = json.dumps([config, self.processor.to_dict()], sort_keys=True, default=str)
+        return digest(f"{fingerprint(self.model)} {rules}".encode())
 
     def batches(self, images: Pixels) -> list[Tensor]:
         """Images as the model wants them: resized, cropped and normalised by its own rules."""
@@ -59,8 +83,9 @@ class DINOv2:
     name = "dinov2"
 
     def __init__(self, source: str | None, device: torch.device) -> None:
-        self.loaded = Loaded(AutoModel, source or DINOV2, device)
-        self.fingerprint = fingerprint(self.loaded.model)
+        types = ("dinov2", "dinov2_with_registers")
+        self.loaded = Loaded(AutoModel, types, source or DINOV2, device)
+        self.fingerprint = self.loaded.fingerprint
 
     @torch.no_grad()
     def __call__(self, images: Pixels) -> Features:
@@ -76,9 +101,15 @@ class CLIP:
     name = "clip"
 
     def __init__(self, source: str | None, device: torch.device) -> None:
-        self.loaded = Loaded(CLIPModel, source or CLIP_L, device)
-        self.tokenizer = AutoTokenizer.from_pretrained(self.loaded.source)
-        self.fingerprint = fingerprint(self.loaded.model)
+        self.loaded = Loaded(CLIPModel, ("clip",), source or CLIP_L, device)
+        self.fingerprint = self.loaded.fingerprint
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.loaded.source)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the tokenizer of {self.loaded.source} cannot be loaded ({reason})"
+            ) from None
 
     @torch.no_grad()
     def __call__(self, images: Pixels) -> Features:

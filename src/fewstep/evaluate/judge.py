@@ -80,10 +80,15 @@ def judge(
     candidates: Sequence[Candidate], reference: Pictures, world: World | None,
     instruments: Instruments, told: Progress = silent,
 ) -> Judged:  # fmt: skip
-    """Draw and measure everything. UserError where pictures are not of the reference's prompts."""
+    """Draw and measure everything.
+
+    UserError where pictures are not of the reference's prompts, or of another size.
+    """
     names = [candidate.name for candidate in candidates]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{twice.pop()!r} is named twice; name each model and step count once")
+    size = size_of(reference if world is None else true_pictures(world, reference.prompts, (0,)))
+    check_size("the reference", reference, size)
     truth = measure(reference, world, instruments)
     weights = prompt_weights(len(reference.prompts), np.random.default_rng(seed_of("bootstrap")))
     judged = Judged(rows=[], pictures={}, measures={}, draws={})
@@ -91,7 +96,8 @@ def judge(
     for candidate in candidates:
         drawn = candidate.draw(lambda own, _, before=done: told(before + own, total))
         done += candidate.total
-        check_prompts(candidate.name, drawn.pictures, reference)
+        check_prompts(candidate.name, drawn.pictures, reference.prompts)
+        check_size(candidate.name, drawn.pictures, size)
         own = measure(drawn.pictures, world, instruments)
         found = draws(own, truth, weights)
         judged.rows.append(
@@ -107,21 +113,50 @@ def judge(
         judged.measures[candidate.name] = own
         judged.draws[candidate.name] = found
         judged.notes.extend(note for note in refused(own, truth) if note not in judged.notes)
+    judged.notes.extend(uneven(judged.measures))
     return judged
 
 
-def check_prompts(name: str, pictures: Pictures, reference: Pictures) -> None:
-    for i, (own, asked) in enumerate(zip(pictures.prompts, reference.prompts, strict=False)):
+def check_prompts(name: str, pictures: Pictures, prompts: Sequence[str]) -> None:
+    """UserError unless the pictures are of these prompts in this order."""
+    for i, (own, asked) in enumerate(zip(pictures.prompts, prompts, strict=False)):
         if own != asked:
             raise UserError(
                 f"the pictures of {name} and the reference have other prompts: number {i} is "
                 f"{own!r} and {asked!r}; make both from one list"
             )
-    if len(pictures.prompts) != len(reference.prompts):
+    if len(pictures.prompts) != len(prompts):
         raise UserError(
             f"the pictures of {name} have {len(pictures.prompts)} prompts, the reference has "
-            f"{len(reference.prompts)}; make both from one list"
+            f"{len(prompts)}; make both from one list"
         )
+
+
+def size_of(pictures: Pictures) -> tuple[int, int]:
+    """Height and width in pixels, of the first prompt's."""
+    height, width = pictures.read(0, 1).shape[2:]
+    return height, width
+
+
+def check_size(name: str, pictures: Pictures, size: tuple[int, int]) -> None:
+    """UserError unless the pictures have this size: sharpness and much else depend on it."""
+    if (own := size_of(pictures)) != size:
+        raise UserError(
+            f"the pictures of {name} are {own[0]} x {own[1]} pixels, they are held against "
+            f"{size[0]} x {size[1]}; make all at one size (--height, --width)"
+        )
+
+
+def uneven(measures: Mapping[str, Measures]) -> list[str]:
+    """A note where rows have unequal numbers of pictures, which some metrics feel."""
+    seeds = {name: own.n_seeds for name, own in measures.items()}
+    if len(set(seeds.values())) < 2:
+        return []
+    told = ", ".join(f"{name} {n}" for name, n in seeds.items())
+    return [
+        f"The rows have unequal numbers of pictures for each prompt ({told}): FD, precision, "
+        "recall, density, coverage and the Vendi score compare only between equal numbers."
+    ]
 
 
 def difference(judged: Judged, a: str, b: str, metric: str, what: str | None = None) -> Comparison:

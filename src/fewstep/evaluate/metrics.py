@@ -22,6 +22,9 @@ from fewstep.evaluate.statistics import (
 
 Array = NDArray[np.float64]
 
+SHARES = ("adherence", "category_", "precision", "recall", "coverage")
+"""How the names of shares of pictures begin: all or none of them need another interval."""
+
 
 def suffix(extractor: str) -> str:
     """What the metrics of an extractor's features are called after."""
@@ -139,7 +142,7 @@ def estimates(model: Measures, found: Mapping[str, Draws]) -> dict[str, Estimate
     n, seeds = model.size
     of_kind = {f"category_{kind}": int(own.sum()) for kind, own in model.categories.items()}
     return {
-        key: (estimate_share if key.startswith(("adherence", "category_")) else estimate)(
+        key: (estimate_share if key.startswith(SHARES) else estimate)(
             values, of_kind.get(key, n), seeds
         )
         for key, values in found.items()

@@ -65,6 +65,11 @@ def aesthetic(source: str | None, device: torch.device) -> Score:
     file, _, own = source.partition(",")
     head = aesthetic_head(file)
     clip = CLIP(own or CLIP_L, device)
+    if (width := clip.loaded.model.config.projection_dim) != HEAD[0]:
+        raise UserError(
+            f"the aesthetic head reads {HEAD[0]} features, the CLIP {own} gives {width}; name the "
+            f"one that it was trained on, {CLIP_L}"
+        )
 
     @torch.no_grad()
     def score(images: Pixels, prompts: Sequence[str]) -> Array:

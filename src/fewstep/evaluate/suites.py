@@ -56,9 +56,10 @@ SPREADS = ("layout_diversity", "lpips_alex", "distance")
 """Of the seeds of a prompt."""
 
 
-def against_first(judged: Judged, keys: Sequence[str] = COMPARED) -> list[Comparison]:
-    """Every later model minus the first, paired."""
-    names = [row.name for row in judged.rows if row.role != "truth"]
+def against_first(
+    judged: Judged, names: Sequence[str], keys: Sequence[str] = COMPARED
+) -> list[Comparison]:
+    """Every later row of these minus the first, paired."""
     return [
         difference(judged, name, names[0], key)
         for name in names[1:]

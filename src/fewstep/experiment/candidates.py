@@ -6,9 +6,10 @@ exported model), or a folder of pictures that `fewstep sample` has made.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from fewstep.errors import UserError
 from fewstep.evaluate.gallery import RECORD, draw_gallery, open_gallery
 from fewstep.evaluate.generate import GenerationSpec, Progress, digest
-from fewstep.evaluate.judge import Candidate, Drawn
+from fewstep.evaluate.judge import Candidate, Drawn, check_prompts
 from fewstep.evaluate.results import Role
 from fewstep.experiment.builder import load_family
 from fewstep.experiment.config import Engine
@@ -25,6 +26,7 @@ from fewstep.families import adapters
 from fewstep.families.zimage import ZImage
 from fewstep.runs import user_path
 
+PACKAGED = "shapes"
 ASKED = re.compile(r"(?P<model>.+?)(?:@(?P<steps>\d+)(?:,w=(?P<w>\d+(?:\.\d+)?))?)?")
 
 
@@ -42,28 +44,29 @@ class Asked:
     adapter: Path | None = None
     strength: float = 1.0
     role: Role = "other"
-
-    @property
-    def is_pictures(self) -> bool:
-        return (user_path(self.source) / RECORD).is_file()
+    is_pictures: bool = False
 
     @property
     def title(self) -> str:
         """What its row is called."""
         if self.is_pictures:
             return self.name
-        steps = f"{self.steps} step{'s' * (self.steps != 1)}"
-        w = f", w = {self.guidance:g}" if self.guidance != 1 else ""
+        steps = f", {self.steps} step{'s' * (self.steps != 1)}"
         adapter = f", strength {self.strength:g}" if self.adapter else ""
-        return f"{self.name}, {steps}{w}{adapter}"
+        return f"{self.name}{steps}{self.guided}{adapter}"
+
+    @property
+    def guided(self) -> str:
+        return f", w = {self.guidance:g}" if self.guidance != 1 else ""
 
 
 def parse(text: str, steps: int, guidance: float) -> Asked:
     """What MODEL[@STEPS[,w=W]] asks for; `steps` and `guidance` where it does not say."""
     found = ASKED.fullmatch(text)
-    if not found:
+    there = user_path(text).exists()  # a path may hold an @
+    if not found or ("@" in Path(found["model"]).name and not user_path(found["model"]).exists()):
         raise UserError(f"a model reads MODEL, MODEL@STEPS or MODEL@STEPS,w=W, got {text!r}")
-    if user_path(text).exists():  # a path may hold an @
+    if there:
         source, n, w = text, steps, guidance
     else:
         source = found["model"]
@@ -71,12 +74,31 @@ def parse(text: str, steps: int, guidance: float) -> Asked:
         w = float(found["w"]) if found["w"] else 1.0 if found["steps"] else guidance
     if n < 1:
         raise UserError(f"{text!r} asks for {n} steps; give at least 1")
-    path, name = user_path(source), Path(source).name
-    if (path / "config.yaml").is_file():
+    # "shapes" is the packaged model whatever lies here; "." has a name of its own
+    path = None if source == PACKAGED else user_path(source)
+    name = Path(os.path.abspath(path)).name if path else source
+    if path and (path / RECORD).is_file():
+        if source != text:
+            raise UserError(f"{source} is a folder of pictures that are drawn already, but {text!r}"
+                            " names steps; leave them out")  # fmt: skip
+        return Asked(text=text, source=source, name=name, steps=n, guidance=w, is_pictures=True)
+    if path and (path / "config.yaml").is_file():
         if not (path / "model").is_dir():
             raise UserError(f"the run {source} has no model yet: let `fewstep train` finish")
         source = str(path / "model")
     return Asked(text=text, source=source, name=name, steps=n, guidance=w)
+
+
+def apart(models: Sequence[Asked]) -> list[Asked]:
+    """The models, with those of one name called after their whole path: every run's model lies in
+    a folder of the name model."""
+    sources: dict[str, set[str]] = {}
+    for model in models:
+        sources.setdefault(model.name, set()).add(model.source)
+    return [
+        replace(model, name=model.source) if len(sources[model.name]) > 1 else model
+        for model in models
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +144,7 @@ def candidate(
     """A row to be; nothing is loaded before its turn."""
     if asked.is_pictures:
         pictures = open_gallery(user_path(asked.source))
+        check_prompts(asked.title, pictures, prompts)  # before anything is drawn
         found = Drawn(pictures=pictures)
         return Candidate(
             name=asked.title, role=asked.role, total=pictures.total, draw=lambda told: found
@@ -148,7 +171,9 @@ def spec_of(
         return GenerationSpec(
             model=asked.name, fingerprint=family.fingerprint(), prompts=prompts,
             seeds=seeds, sigmas=family.sigmas(asked.steps), sampler=family.sampler,
-            guidance=asked.guidance, height=means.height or side, width=means.width or side,
+            guidance=asked.guidance,
+            height=side if means.height is None else means.height,
+            width=side if means.width is None else means.width,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -49,8 +49,8 @@ def test_value_by_hand_and_unknown_coordinates() -> None:
 
 
 def test_ratio_uses_the_prompts_known_on_both_sides() -> None:
-    weights = np.ones((1, 3))
-    model, truth = np.array([0.1, np.nan, 0.3]), np.array([0.2, 5.0, 0.6])
+    weights = np.ones((1, 4))
+    model, truth = np.array([0.1, np.nan, 0.3, 9.0]), np.array([0.2, 5.0, 0.6, np.nan])
     assert ratio(model, truth, weights)[0] == pytest.approx(0.5)
 
 
@@ -75,4 +75,7 @@ def test_high_frequency_power_of_pure_waves() -> None:
     fine, coarse = ((0.5 + 0.25 * torch.cos(x * f)).expand(1, 3, 64, 64) for f in (24 / 64, 8 / 64))
     assert high_frequency(fine)[0] == pytest.approx(0.25**2 / 2, rel=1e-5)
     assert high_frequency(coarse)[0] == pytest.approx(0.0, abs=1e-9)
+    for f, seen in ((15 / 64, False), (16 / 64, False), (17 / 64, True)):  # at half of Nyquist
+        wave = (0.5 + 0.25 * torch.cos(x * f)).expand(1, 3, 64, 64)
+        assert (high_frequency(wave)[0] > 0.02) == seen
     assert high_frequency(edges(5))[0] < 0.2 * high_frequency(edges(1))[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, Dinov2Config, Dinov2Model
 
 from fewstep.errors import UserError
@@ -20,7 +22,7 @@ from fewstep.evaluate.features import (
     parse_extractor,
 )
 from fewstep.evaluate.gallery import eight_bit
-from fewstep.evaluate.hub import CLIP
+from fewstep.evaluate.hub import CLIP, DINOv2
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes.world import Shapes
 
@@ -69,6 +71,8 @@ def test_the_hash_is_of_the_eight_bit_picture() -> None:
     changed = (image_hashes(other) != image_hashes(IMAGES)).any(1)
     assert changed.tolist() == [True] + [False] * 5
     assert (image_hashes(IMAGES[:1].flip(2)) != image_hashes(IMAGES[:1])).any()
+    wide, tall = torch.ones(1, 3, 4, 8), torch.ones(1, 3, 8, 4)  # of the same bytes
+    assert (image_hashes(wide) != image_hashes(tall)).any()
 
 
 def test_features_of_another_extractor_are_refused(tmp_path: Path) -> None:
@@ -139,19 +143,69 @@ def test_missing_weights_say_what_to_give(tmp_path: Path) -> None:
 
 
 def test_dinov2_is_the_class_token(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = Dinov2Model(
-        Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28)
-    ).eval()
-    model.save_pretrained(tmp_path)
-    processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=28)
-    processor.save_pretrained(tmp_path)
-    [extractor] = make_extractors([f"dinov2:{tmp_path}"], CPU)
+    extractor = dinov2(small_dinov2(tmp_path))
+    processor, model = CLIPImageProcessor.from_pretrained(tmp_path), extractor.loaded.model
     pixels = processor([image for image in to_pil(IMAGES)], return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         wanted = model(pixel_values=pixels).pooler_output.numpy()
     np.testing.assert_allclose(extractor(IMAGES), wanted, atol=1e-5)
-    assert extractor.fingerprint == make_extractors([f"dinov2:{tmp_path}"], CPU)[0].fingerprint
+
+
+def small_dinov2(folder: Path, **rules: Any) -> Path:
+    torch.manual_seed(0)
+    small = Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28)
+    Dinov2Model(small).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=28, **rules).save_pretrained(folder)
+    return folder
+
+
+def dinov2(folder: Path) -> DINOv2:
+    [extractor] = make_extractors([f"dinov2:{folder}"], CPU)
+    assert isinstance(extractor, DINOv2)
+    return extractor
+
+
+def test_a_fingerprint_knows_the_weights_and_what_is_done_to_a_picture(tmp_path: Path) -> None:
+    one = dinov2(small_dinov2(tmp_path / "a"))
+    assert one.fingerprint == dinov2(small_dinov2(tmp_path / "b")).fingerprint
+    plain = dinov2(small_dinov2(tmp_path / "c", image_mean=[0, 0, 0], image_std=[1, 1, 1]))
+    assert np.abs(plain(IMAGES) - one(IMAGES)).max() > 0.1
+    assert plain.fingerprint != one.fingerprint
+    config = tmp_path / "b" / "config.json"
+    config.write_text(config.read_text().replace('"gelu"', '"relu"'))
+    other = dinov2(tmp_path / "b")
+    assert np.abs(other(IMAGES) - one(IMAGES)).max() > 1e-4
+    assert other.fingerprint != one.fingerprint
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    """transformers fills what is missing with random numbers."""
+    wrong = small_dinov2(tmp_path / "dinov2")
+    tokenizer(WORLD_WORDS).save_pretrained(wrong)
+    with pytest.raises(UserError, match="holds a model of the type dinov2, this needs clip"):
+        make_extractors([f"clip:{wrong}"], CPU)
+    clip = small_clip(tmp_path / "clip")
+    with pytest.raises(UserError, match="of the type clip, this needs dinov2 or dinov2_with_regi"):
+        make_extractors([f"dinov2:{clip}"], CPU)
+    weights = load_file(clip / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if k != "visual_projection.weight"},
+        clip / "model.safetensors", metadata={"format": "pt"},
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"lacks 1 weights .* first is visual_projection\.weight"):
+        make_extractors([f"clip:{clip}"], CPU)
+
+
+def test_half_precision_weights_count_in_float32(tmp_path: Path) -> None:
+    folder = small_dinov2(tmp_path)
+    model = Dinov2Model.from_pretrained(folder).half()
+    model.save_pretrained(folder)
+    extractor = dinov2(folder)
+    [wanted] = [  # the rounded weights, but float32 arithmetic
+        model.float()(pixel_values=batch).last_hidden_state[:, 0].detach().numpy()
+        for batch in extractor.loaded.batches(IMAGES)
+    ]
+    np.testing.assert_allclose(extractor(IMAGES), wanted, atol=1e-6)
 
 
 def to_pil(images: Pixels) -> list:

@@ -16,7 +16,13 @@ from tests.unit.evaluate.test_generate import ToyFamily
 
 from fewstep.errors import UserError
 from fewstep.evaluate import gallery
-from fewstep.evaluate.gallery import draw_gallery, eight_bit, open_gallery, true_pictures
+from fewstep.evaluate.gallery import (
+    draw_gallery,
+    eight_bit,
+    open_gallery,
+    read_picture,
+    true_pictures,
+)
 from fewstep.evaluate.generate import GenerationSpec, generate
 
 FAMILY = ToyFamily()
@@ -67,6 +73,21 @@ def test_only_what_is_missing_is_drawn(folder: Path, monkeypatch: pytest.MonkeyP
     assert draw_gallery(folder, FAMILY, SPEC, FACTS).images == 0
 
 
+def test_peak_memory_is_that_of_these_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = 9e9  # of a model before
+
+    def reset() -> None:
+        nonlocal peak
+        peak = 5e6
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak)
+    assert draw_gallery(tmp_path / "p", FAMILY, SPEC, FACTS).peak_memory_mb == 5
+
+
 def test_an_interrupted_sitting_keeps_whole_pictures(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -102,6 +123,52 @@ def test_a_damaged_picture_is_named(folder: Path) -> None:
     assert len(pictures.read(0, 2)) == 4
     with pytest.raises(UserError, match=r"0002_seed0\.png is not a whole picture .* delete it"):
         pictures.read(2, 3)
+
+
+def test_a_bit_that_fell_over_is_noticed(folder: Path) -> None:
+    """Without the checksums about one in a hundred such files reads as another picture."""
+    path = folder / "0000_seed0.png"
+    noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise // 8 * 8).save(path)
+    whole, pixels = path.read_bytes(), read_picture(path)
+    refused = 0
+    for at in range(len(whole)):
+        broken = bytearray(whole)
+        broken[at] ^= 1
+        path.write_bytes(broken)
+        try:
+            assert np.array_equal(read_picture(path), pixels), at
+        except UserError:
+            refused += 1
+    assert refused > 0.9 * len(whole)
+
+
+def test_pictures_that_eight_bits_do_not_hold_are_refused(tmp_path: Path) -> None:
+    deep = np.full((8, 8), 4000, np.uint16)  # would be read as white
+    clear = np.zeros((8, 8, 4), np.uint8)
+    for pixels, mode in ((deep, "I;16"), (clear, "RGBA")):
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        with pytest.raises(UserError, match=rf"a\.png has the mode {mode}; save it with eight bit"):
+            read_picture(tmp_path / "a.png")
+    Image.fromarray(np.full((4, 6), 7, np.uint8)).save(tmp_path / "a.png")
+    assert np.array_equal(read_picture(tmp_path / "a.png"), np.full((4, 6, 3), 7))
+
+
+def test_a_size_that_cannot_be_leaves_no_folder(tmp_path: Path) -> None:
+    class Strict(ToyFamily):
+        def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+            raise UserError("no such size")
+
+    with pytest.raises(UserError, match="no such size"):
+        draw_gallery(tmp_path / "p", Strict(), SPEC, FACTS)
+    assert not (tmp_path / "p").exists()
+
+
+def test_prompts_that_join_to_the_same_text_are_other_prompts(tmp_path: Path) -> None:
+    one, two = ("a\nb", "c"), ("a", "b\nc")
+    draw_gallery(tmp_path, FAMILY, replace(SPEC, prompts=one), FACTS)
+    with pytest.raises(UserError, match=r"made in another way \(prompts\)"):
+        draw_gallery(tmp_path, FAMILY, replace(SPEC, prompts=two), FACTS)
 
 
 def test_pictures_of_two_sizes_are_refused(folder: Path) -> None:

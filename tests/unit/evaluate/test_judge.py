@@ -90,6 +90,13 @@ def test_the_truth_row_is_perfect_and_fresh(judged: Judged) -> None:
     assert truth["layout_diversity"].value == pytest.approx(1, abs=0.3)
 
 
+def test_the_truth_row_shares_no_picture_with_a_reference_of_its_seeds() -> None:
+    drawn = truth_row(WORLD, PROMPTS, (0, 5)).draw(lambda *_: None).pictures
+    wanted = WORLD.truth(PROMPTS[3:4] * 2, [1_000_000, 1_000_005])
+    assert torch.equal(drawn.read(3, 4), wanted)
+    assert not torch.equal(wanted, WORLD.truth(PROMPTS[3:4] * 2, [0, 5]))
+
+
 def test_the_story_states_signs_and_the_fewest_seeds(judged: Judged) -> None:
     found = {c.name: c for c in story.comparisons(judged)}
     assert {name: c.estimate.n_seeds for name, c in found.items()} == {
@@ -99,6 +106,12 @@ def test_the_story_states_signs_and_the_fewest_seeds(judged: Judged) -> None:
         "adherence, student minus teacher, 2 steps": 3,
         "layout diversity, student minus teacher, 2 steps": 3,
     }
+    ours, theirs = (
+        judged.metrics(name)["layout_diversity"].value
+        for name in ("student, 2 steps", "teacher, 5 steps")
+    )
+    minus = found["layout diversity, student minus teacher, 5 steps"].estimate.value
+    assert minus == pytest.approx(ours - theirs) and abs(minus) > 1e-3
     closed = found["share of the KID gap closed"]
     assert closed.metric == "kid_gap_closed" and closed.goal == 0.8
     assert 0.3 < closed.estimate.low < closed.estimate.value < 1
@@ -120,6 +133,9 @@ def test_the_gap_may_be_of_any_two_models(judged: Judged) -> None:
     assert [c.metric for c in found] == [
         "kid_gap_closed", "layout_diversity_recovered", "distance_recovered",
     ]  # fmt: skip
+    few, student, full = (judged.draws[name]["kid"][0] for name in (
+        "teacher, 2 steps", "student, 2 steps", "teacher, 5 steps"))  # fmt: skip
+    assert found[0].estimate.value == pytest.approx((few - student) / (few - full))
     a, b, c = (judged.draws[name]["distance"][0] for name in (
         "teacher, 2 steps", "student, 2 steps", "teacher, 5 steps"))  # fmt: skip
     wanted = (b - a) / (c - a) if c > a else np.nan
@@ -128,11 +144,14 @@ def test_the_gap_may_be_of_any_two_models(judged: Judged) -> None:
 
 
 def test_later_models_are_held_against_the_first(judged: Judged) -> None:
-    names = [c.name for c in suites.against_first(judged, ("adherence",))]
-    assert names == [
+    rows = [row.name for row in judged.rows[1:]]
+    found = suites.against_first(judged, rows, ("adherence",))
+    assert [c.name for c in found] == [
         "adherence, teacher, 2 steps minus teacher, 5 steps",
         "adherence, student, 2 steps minus teacher, 5 steps",
     ]
+    of = {row.name: row.metrics["adherence"].value for row in judged.rows}
+    assert found[0].estimate.value == of[rows[1]] - of[rows[0]]
 
 
 def test_progress_counts_every_drawn_picture(judged: Judged) -> None:
@@ -203,6 +222,25 @@ def test_pictures_of_other_prompts_are_refused(
             WORLD,
             Instruments(features={"shapes": WORLD.features}),
         )
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    large = in_memory(torch.zeros(12, 3, 32, 24), PROMPTS, (0,))
+    instruments = Instruments(features={})
+    said = "the pictures of m are 32 x 24 pixels, they are held against 16 x 16; make all at one"
+    for world in (WORLD, None):
+        with pytest.raises(UserError, match=said):
+            judge([candidate(large)], REFERENCE, world, instruments)
+    # the world's own pictures are what everything is judged by
+    with pytest.raises(UserError, match="the pictures of the reference are 32 x 24 pixels"):
+        judge([candidate(faded(1, 1))], large, WORLD, instruments)
+
+
+def test_unequal_numbers_of_pictures_are_told(judged: Judged) -> None:
+    [note] = [note for note in judged.notes if "unequal" in note]
+    assert "(true pictures 3, teacher, 5 steps 2, teacher, 2 steps 3, student, 2 steps 3)" in note
+    even = judge([candidate(faded(1, 3))], REFERENCE, WORLD, Instruments(features={}))
+    assert even.notes == []
 
 
 def test_a_name_is_given_once() -> None:

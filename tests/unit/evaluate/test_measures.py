@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.squares import Squares
 
-from fewstep.evaluate import measures, metrics
+from fewstep.evaluate import collapse, fidelity, measures, metrics
 from fewstep.evaluate.measures import Instruments, Measures, in_memory, measure
 from fewstep.evaluate.statistics import prompt_weights
 from fewstep.shapes import Pixels
@@ -99,6 +99,48 @@ def test_a_category_counts_its_own_prompts() -> None:
     found = metrics.evaluate(measured(wrong), TRUTH, WEIGHTS)["category_red"]
     assert (found.value, found.n_prompts, found.n_seeds) == (pytest.approx(6 / 8), 8, 4)
     assert found.low < found.value < found.high
+
+
+def test_draws_are_those_of_each_metric_on_model_and_reference_of_unequal_seeds() -> None:
+    rng = np.random.default_rng(1)
+
+    def invented(seeds: int, shift: float) -> Measures:
+        centre = rng.normal(size=(24, 1, 5))
+        features = (centre + rng.normal(size=(24, seeds, 5)) + shift).reshape(-1, 5)
+        pictures = {"sharpness": rng.uniform(1, 2, size=24 * seeds)}
+        return Measures(
+            prompts=tuple(PROMPTS), n_seeds=seeds, features={"shapes": features}, pictures=pictures
+        )
+
+    model, truth = invented(2, 0.5), invented(3, 0.0)
+    found = metrics.draws(model, truth, WEIGHTS)
+    own, theirs = (m.features["shapes"] for m in (model, truth))
+    kernels = fidelity.prompt_kernels(own, model.index, theirs, truth.index)
+    wanted = {
+        "kid": fidelity.kid(kernels, WEIGHTS),
+        "kid_standard": fidelity.kid_standard(kernels, WEIGHTS),
+        "cross_prompt": collapse.cross_prompt(
+            collapse.prompt_distances(own.reshape(24, 2, 5)),
+            collapse.prompt_distances(theirs.reshape(24, 3, 5)), WEIGHTS,
+        ),
+    }  # fmt: skip
+    for key, draws in wanted.items():
+        np.testing.assert_allclose(found[key], draws, rtol=1e-12)
+    assert "fd" not in found and "needs at least 50 pictures" in metrics.refused(model, truth)[0]
+    # a resample weighs the prompts of the reference as it weighs those of the model
+    weight = WEIGHTS[7]
+    top, bottom = (
+        np.average(m.pictures["sharpness"], weights=weight[m.index]) for m in (model, truth)
+    )
+    assert found["sharpness"][7] == pytest.approx(top / bottom, rel=1e-12)
+
+
+def test_a_share_of_all_pictures_has_an_interval() -> None:
+    """Exact binomial for 24 prompts: 1 - 0.025^(1 / 24); a resample of all cannot leave 1."""
+    found = metrics.evaluate(TRUTH, TRUTH, WEIGHTS)
+    for key in ("adherence", "precision", "recall", "coverage"):
+        assert (found[key].value, found[key].high) == (1, 1)
+        assert found[key].low == pytest.approx(0.025 ** (1 / 24))
 
 
 def test_without_a_world_only_pictures_and_features_are_measured() -> None:

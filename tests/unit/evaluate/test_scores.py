@@ -72,6 +72,11 @@ def test_another_head_is_refused(tmp_path: Path) -> None:
         aesthetic_head(str(tmp_path / "none.safetensors"))
 
 
+def test_a_head_on_another_clip_is_refused(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"reads 768 features, the CLIP .*clip.* gives 8; name the"):
+        make_scores([f"aesthetic:{head_file(tmp_path)},{clip}"], CPU)
+
+
 @pytest.mark.parametrize(
     ("texts", "said"),
     [

@@ -13,6 +13,7 @@ from fewstep.errors import UserError
 from fewstep.rng import seed_of
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes import judge
+from fewstep.worlds.shapes.count import count_prompts
 from fewstep.worlds.shapes.features import ShapesFeatures, extract, load_features
 from fewstep.worlds.shapes.prompts import (
     CATEGORIES,
@@ -37,8 +38,9 @@ from fewstep.worlds.shapes.scene import (
     draw_scene,
 )
 
-PATIENCE = 1000
-"""Draws without a new text after which a split is taken to be used up."""
+DOUBT, PATIENCE = 50, 1000
+"""Draws without a new text after which the texts of a split are counted, and after which those that
+are left are taken to be too rare."""
 
 
 LEVELS = {
@@ -68,14 +70,20 @@ class Shapes:
         rng = np.random.default_rng(seed_of("prompts", split))
         prompts: dict[str, None] = {}
         while len(prompts) < n:
-            for _ in range(PATIENCE):
+            for drawn in range(PATIENCE):
                 prompt = say(draw_in_split(self.cfg, split, rng), rng)
                 if prompt not in prompts:
                     break
+                if drawn == DOUBT and (there := count_prompts(self.cfg, split)) < n:
+                    raise UserError(
+                        f"the {split} split of this level of Shapes has {there} prompts, {n} were "
+                        "asked for: ask for fewer"
+                    )
             else:
                 raise UserError(
-                    f"the {split} split of this level of Shapes has about {len(prompts)} prompts, "
-                    f"{n} were asked for: ask for fewer"
+                    f"the {split} split of this level of Shapes gives only some {len(prompts)} "
+                    f"prompts, the others are too rare to be drawn; {n} were asked for: ask for "
+                    "fewer"
                 )
             prompts[prompt] = None
         return list(prompts)
