@@ -68,7 +68,7 @@ def build_wrong(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Bu
     built = build(experiment, run_dir, told)
     family = copy.copy(built.family)
     family.backbone = WrongConvention(family.backbone)
-    wrong = make_method(experiment, family, built.device)
+    wrong = make_method(experiment, family, family, built.device)
     method = Unwrapped(wrong)
     preview = Preview(experiment, built.family, built.world, method, run_dir / "samples")
     return replace(

@@ -265,18 +265,37 @@ def test_not_finite_loss_stops_with_one_sentence(
     ("text", "message"),
     [
         (
-            "method: {layers: [1], studnt_every: 2}",
+            "method: {name: ladd, layers: [1], studnt_every: 2}",
             "'method.studnt_every'; did you mean 'st",
         ),
-        ("method: {layers: [1], loss: hing}", "method.loss is 'hing'; did you mean 'hinge'?"),
-        ("method: {layers: [1], ema_decay: 2}", "in method: ema_decay must lie in"),
-        ("method: {layers: 3}", "method.layers must be a list, got 3"),
-        ("method: {layers: [a]}", r"method.layers[0] must be an int, got 'a'"),
-        ("seed: 1", "the key 'method' is missing"),
-        ("method: {layers: [1]}\nloop: {steps: 1.5}", "loop.steps must be an int, got 1.5"),
-        ("method: {layers: [1]}\nloop: {steps: true}", "loop.steps must be an int, got True"),
         (
-            "method: {layers: [1]}\noptim: {heads: {betas: [0.1]}}",
+            "method: {name: ladd, layers: [1], loss: hing}",
+            "method.loss is 'hing'; did you mean 'hinge'?",
+        ),
+        ("method: {name: ladd, layers: [1], ema_decay: 2}", "in method: ema_decay must lie in"),
+        ("method: {name: ladd, layers: 3}", "method.layers must be a list, got 3"),
+        ("method: {name: ladd, layers: [a]}", r"method.layers[0] must be an int, got 'a'"),
+        ("seed: 1", "the key 'method' is missing"),
+        ("method: {name: lad}", "method.name is 'lad'; did you mean 'ladd'?"),
+        ("method: {layers: [1]}", "method.name is None; known: dmd2, ladd, sda"),
+        ("method: {name: sda}", "sda needs the many-step model that model was distilled from: set"),
+        ("method: {name: dmd2}", "method dmd2 needs an optimizer: set optim.critic"),
+        ("method: {name: dmd2}\noptim: {critic: {}, heads: {}}", "has no phase for optim.heads"),
+        ("method: {name: dmd2}\noptim: {critic: {}}\nteacher: x", "leave teacher at none"),
+        (
+            "method: {name: dmd2}\noptim: {critic: {}}\nloop: {steps: 4}",
+            "ends before the student's",
+        ),
+        (
+            "method: {name: ladd, layers: [1]}\nloop: {steps: 1.5}",
+            "loop.steps must be an int, got 1.5",
+        ),
+        (
+            "method: {name: ladd, layers: [1]}\nloop: {steps: true}",
+            "loop.steps must be an int, got True",
+        ),
+        (
+            "method: {name: ladd, layers: [1]}\noptim: {heads: {betas: [0.1]}}",
             "must hold 2 values, got 1",
         ),
         ("- 1", "must be a mapping of keys"),
@@ -291,7 +310,7 @@ def test_yaml_mistakes_are_named(text: str, message: str) -> None:
 
 
 def test_yaml_numbers_and_nulls() -> None:
-    text = "method: {layers: [1]}\noptim: {heads: {lr: 1e-3, clip: null}}\ndata: {micro_batch: 4}"
+    text = "method: {name: ladd, layers: [1]}\noptim: {heads: {lr: 1e-3, clip: null}}\ndata: {micro_batch: 4}"
     experiment = from_yaml(text)
     assert experiment.optim.heads.lr == 1e-3
     assert experiment.optim.heads.clip is None

@@ -12,15 +12,17 @@ from tests.tiny import tiny_pictures, tiny_zimage
 
 from fewstep.data.cache import difference
 from fewstep.data.precompute import TeacherSamples, key_of
-from fewstep.experiment.config import DataConfig, Experiment
+from fewstep.experiment.config import DataConfig, Experiment, Optims
 from fewstep.experiment.samples import facts
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.methods.ladd import LADDConfig
+from fewstep.train.optim import OptimConfig
 from fewstep.worlds.shapes.scene import WorldConfig
 from fewstep.worlds.shapes.world import Shapes
 
 SEEN = Experiment(
+    optim=Optims(heads=OptimConfig()),
     method=LADDConfig(layers=(1,)),
     data=DataConfig(samples=TeacherSamples(prompts=8, picture_share=0.5)),
 )

@@ -52,14 +52,20 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
     console.print(to_yaml(experiment), end="")
     check_folder(out)
     choose_device(experiment)
-    path = Path(model_path(experiment.model))
-    if path.exists():
-        prepare(experiment, outline(path), make_world(experiment), torch.device("meta"))
-    elif path.is_absolute() or str(path).count("/") != 1:
-        raise UserError(f"model {experiment.model!r} does not exist")
+    world = make_world(experiment)
+    models = {"model": experiment.model, "teacher": experiment.teacher or experiment.model}
+    paths = {key: Path(model_path(text)) for key, text in models.items()}
+    absent = [key for key, path in paths.items() if not path.exists()]
+    for key in absent:
+        if paths[key].is_absolute() or str(paths[key]).count("/") != 1:
+            raise UserError(f"{key} {models[key]!r} does not exist")
+    if absent:
+        check_prompts(experiment, world)
+        for path in dict.fromkeys(paths[key] for key in absent):
+            console.print(f"# would fetch {path}, which is not checked before")
     else:
-        check_prompts(experiment, make_world(experiment))
-        console.print(f"# would fetch {path}, which is not checked before")
+        family, teacher = (outline(path) for path in paths.values())
+        prepare(experiment, family, teacher, world, torch.device("meta"))
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
         console.print(f"# would go on with the run {out}")

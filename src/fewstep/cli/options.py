@@ -13,6 +13,8 @@ from fewstep.errors import UserError
 from fewstep.experiment.codec import flat, suggestion, to_dict
 
 T = TypeVar("T")
+FLAT = (tyro.conf.AvoidSubcommands,)
+"""A field that may hold one of several dataclasses keeps the one that is there."""
 FRAME = " ─│╭╮╰╯├┤"
 FOOTERS = ("Argument helptext", "For full helptext", "See --help")
 
@@ -39,7 +41,7 @@ def print_help(kind: type, prog: str, description: str, default: Any = None) -> 
     """All options of a dataclass, by section, with the values of `default`."""
     more: dict[str, Any] = {} if default is None else {"default": default}
     with suppress(SystemExit):
-        tyro.cli(kind, args=["--help"], prog=prog, description=description, **more)
+        tyro.cli(kind, args=["--help"], prog=prog, description=description, config=FLAT, **more)
 
 
 def parse(kind: type[T], words: Sequence[str], prog: str, **more: Any) -> tuple[T, list[str]]:
@@ -47,7 +49,9 @@ def parse(kind: type[T], words: Sequence[str], prog: str, **more: Any) -> tuple[
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(kind, args=words, prog=prog, return_unknown_args=True, **more)
+            return tyro.cli(
+                kind, args=words, prog=prog, return_unknown_args=True, config=FLAT, **more
+            )
     except SystemExit:
         raise UserError(sentence(said.getvalue())) from None
 

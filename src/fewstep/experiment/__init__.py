@@ -6,7 +6,7 @@ from fewstep.experiment.config import (
     DataConfig,
     EvalConfig,
     Experiment,
-    LADDOptims,
+    Optims,
     SamplingConfig,
 )
 
@@ -15,7 +15,7 @@ __all__ = [
     "DataConfig",
     "EvalConfig",
     "Experiment",
-    "LADDOptims",
+    "Optims",
     "SamplingConfig",
     "build",
     "difference",

@@ -22,14 +22,18 @@ from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
 from fewstep.experiment.config import Engine, Experiment, WorldName
 from fewstep.experiment.prompts import check_prompts, preview_prompts
-from fewstep.experiment.samples import check_samples, teacher_samples
-from fewstep.families.base import Backbone, Family
+from fewstep.experiment.samples import check_samples, samples_of
+from fewstep.families.base import Backbone, Cond, Family
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
+from fewstep.methods.dmd2 import DMD2, DMD2Config
 from fewstep.methods.ladd import LADD, LADDConfig
+from fewstep.methods.sda import SDA, SDAConfig
+from fewstep.nets.adapters import adapt
 from fewstep.nets.heads import Heads
+from fewstep.nets.share import share
 from fewstep.runs import replacing, user_path
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
@@ -61,32 +65,36 @@ def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     family = load_family(experiment.model, device, experiment.dtype, experiment.engine)
+    teacher = family
+    if experiment.teacher is not None:
+        teacher = load_family(experiment.teacher, device, experiment.dtype, experiment.engine)
     world = make_world(experiment)
-    method, optims = prepare(experiment, family, world, device)
-    samples = teacher_samples(experiment, family, world, told)
+    method, optims = prepare(experiment, family, teacher, world, device)
+    samples, key = samples_of(experiment, teacher, world, told)
     data = experiment.data
     batches = Batches(
         samples, batch_size=data.batch_size, seed=experiment.seed, micro_batch=data.micro_batch
     )
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
-        family=family, world=world, method=method, batches=batches, samples_key=samples.key,
+        family=family, world=world, method=method, batches=batches, samples_key=key,
         optims=optims, device=device,
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
     )  # fmt: skip
 
 
 def prepare(
-    experiment: Experiment, family: ZImage, world: World | None, device: torch.device
-) -> tuple[Method, dict[str, Optim]]:
+    experiment: Experiment, family: ZImage, teacher: ZImage, world: World | None,
+    device: torch.device,
+) -> tuple[Method, dict[str, Optim]]:  # fmt: skip
     """Method and optimizers, after every check that needs no sample; UserError if one fails.
 
     With the model of `experiment.outline` it costs no memory and takes no time.
     """
-    check_samples(experiment, family, world)
+    check_samples(experiment, teacher, world)
     check_prompts(experiment, world)
     try:
-        method = make_method(experiment, family, device)
+        method = make_method(experiment, family, teacher, device)
         return method, make_optims(experiment, method)
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -149,19 +157,56 @@ def world_named(name: WorldName) -> World | None:
             assert_never(name)
 
 
-def make_method(experiment: Experiment, family: Family, device: torch.device) -> Method:
-    match experiment.method:
-        case LADDConfig() as cfg:
-            check_levels(cfg.student_sigmas, family.sigmas(experiment.sampling.steps))
-            teacher = family.backbone
-            student = copy.deepcopy(teacher).to(torch.float32).requires_grad_(True)
+def make_method(
+    experiment: Experiment, family: Family, teacher: Family, device: torch.device
+) -> Method:
+    """`teacher` is `family` itself unless the experiment names another one."""
+    cfg, sampling = experiment.method, experiment.sampling
+    check_levels(cfg.student_sigmas, family.sigmas(sampling.steps))
+    match cfg:
+        case LADDConfig():
+            backbone = teacher.backbone
+            student = student_of(backbone, experiment)
             heads = Heads(
-                cfg.heads, width=teacher.width, cond_width=teacher.cond_width,
+                cfg.heads, width=backbone.width, cond_width=backbone.cond_width,
                 count=len(cfg.layers), seed=experiment.seed,
             ).to(device)  # fmt: skip
-            return LADD(cfg, student=student, teacher=teacher, heads=heads)
+            return LADD(cfg, student=student, teacher=backbone, heads=heads)
+        case DMD2Config():
+            backbone = teacher.backbone
+            return DMD2(
+                cfg, student=student_of(backbone, experiment), teacher=backbone,
+                critic=trainable(backbone), uncond=no_prompt(teacher, device), sampler=sampling.sampler,
+            )  # fmt: skip
+        case SDAConfig():
+            return SDA(
+                cfg, student=student_of(family.backbone, experiment), base=family.backbone,
+                teacher=teacher.backbone, uncond=no_prompt(teacher, device),
+                decode=family.decode_with_gradients,
+            )  # fmt: skip
         case _:
-            assert_never(experiment.method)
+            assert_never(cfg)
+
+
+def student_of(backbone: Backbone, experiment: Experiment) -> Backbone:
+    """What trains: a copy, or adapters in a second tree over the frozen weights."""
+    if experiment.adapter is None:
+        return trainable(backbone)
+    student = share(backbone)
+    adapt(student, experiment.adapter, experiment.seed)
+    return student
+
+
+def trainable(backbone: Backbone) -> Backbone:
+    """A copy in float32, of which every weight trains."""
+    return copy.deepcopy(backbone).to(torch.float32).requires_grad_(True)
+
+
+def no_prompt(family: Family, device: torch.device) -> Cond:
+    """The condition of the empty prompt; of a model without weights, any one token."""
+    if device.type == "meta":
+        return Cond((torch.zeros(1, family.backbone.cond_width, device=device),))
+    return family.encode_text([""])
 
 
 def check_levels(trained: Sequence[float], grid: Sequence[float]) -> None:
@@ -178,13 +223,9 @@ def check_levels(trained: Sequence[float], grid: Sequence[float]) -> None:
 
 def make_optims(experiment: Experiment, method: Method) -> dict[str, Optim]:
     total = updates_per_phase(method, experiment.loop.steps)
-    match experiment.method:
-        case LADDConfig():
-            configs = {"heads": experiment.optim.heads, "student": experiment.optim.student}
-        case _:
-            assert_never(experiment.method)
     return {
-        name: Optim(cfg, method.modules[name], total=total[name]) for name, cfg in configs.items()
+        name: Optim(cfg, method.modules[name], total=total[name])
+        for name, cfg in experiment.optim.given().items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -51,7 +51,11 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def difference(old: Experiment, new: Experiment) -> list[str]:
     """One line for each value that differs."""
     a, b = flat(to_dict(old)), flat(to_dict(new))
-    return [f"{k}: {a[k]} there, {b[k]} here" for k in a if a[k] != b[k]]
+    return [
+        f"{key}: {a.get(key, 'nothing')} there, {b.get(key, 'nothing')} here"
+        for key in {**a, **b}
+        if a.get(key, MISSING) != b.get(key, MISSING)
+    ]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -74,7 +78,8 @@ def decode(kind: Any, value: Any, where: str, key: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        (kind,) = (a for a in args if a is not type(None))
+        kinds = [a for a in args if a is not type(None)]
+        kind = kinds[0] if len(kinds) == 1 else named(kinds, value, where, key)
         return decode(kind, value, where, key)
     if origin is tuple:
         if not isinstance(value, list):
@@ -86,6 +91,15 @@ def decode(kind: Any, value: Any, where: str, key: str) -> Any:
         parts = zip(args, value, strict=True)
         return tuple(decode(a, v, where, f"{key}[{i}]") for i, (a, v) in enumerate(parts))
     return decode_scalar(kind, value, where, key)
+
+
+def named(kinds: Sequence[type], value: Any, where: str, key: str) -> type:
+    """The one of several dataclasses that the mapping's `name` says."""
+    known = {kind.name: kind for kind in kinds}
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if name not in known:
+        raise UserError(f"{where}: {key}.name is {name!r}; {suggestion(str(name), known)}")
+    return known[name]
 
 
 def decode_scalar(kind: type, value: Any, where: str, key: str) -> Any:

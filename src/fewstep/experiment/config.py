@@ -5,32 +5,46 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from fewstep.data.precompute import TeacherSamples
 from fewstep.evaluate.story import EvalConfig
 from fewstep.flow.sample import SamplerName
+from fewstep.methods.dmd2 import DMD2Config
 from fewstep.methods.ladd import LADDConfig
+from fewstep.methods.sda import SDAConfig
+from fewstep.nets.adapters import AdapterConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
-MethodConfig = LADDConfig
-"""The union of all methods' configs; `build` matches on it."""
+MethodConfig = LADDConfig | DMD2Config | SDAConfig
+"""The union of all methods' configs, told apart by their `name`; `build` matches on it."""
 
 Engine = Literal["plain", "fused", "compiled"]
 WorldName = Literal["shapes", "shapes-pairs", "shapes-crowded", "shapes-hard", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LADDOptims:
-    """One optimizer for each phase of LADD."""
+class Optims:
+    """One optimizer for each phase of the method, and none for any other."""
 
-    heads: OptimConfig = field(default_factory=OptimConfig)
     student: OptimConfig = field(default_factory=OptimConfig)
+    heads: OptimConfig | None = None
+    """Of LADD."""
+    critic: OptimConfig | None = None
+    """Of DMD2."""
+
+    def given(self) -> dict[str, OptimConfig]:
+        """By phase."""
+        found = {"student": self.student, "heads": self.heads, "critic": self.critic}
+        return {name: cfg for name, cfg in found.items() if cfg is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
+    source: Literal["samples", "prompts"] = "samples"
+    """Pictures that the teacher has drawn, with their prompts; or the prompts alone, for methods
+    that draw while they train."""
     samples: TeacherSamples = field(default_factory=TeacherSamples)
     prompts_file: str | None = None
     """A text file with one prompt a line; none takes the prompts of the world."""
@@ -81,8 +95,12 @@ class Experiment:
     world: WorldName = "shapes"
     """Where prompts and the truth come from; "none" needs data.prompts_file. The model in the
     package was trained for "shapes"."""
+    teacher: str | None = None
+    """The many-step model that `model` came from, where that is another one: SDA needs it."""
     method: MethodConfig
-    optim: LADDOptims = field(default_factory=LADDOptims)
+    adapter: AdapterConfig | None = None
+    """What trains of the student; none is every weight."""
+    optim: Optims = field(default_factory=Optims)
     data: DataConfig = field(default_factory=DataConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -105,19 +123,59 @@ class Experiment:
             raise ValueError("data.prompts_file is needed when world is none: one prompt a line")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be >= 1 or none, got {self.threads}")
-        if not any(map(self.method.student_moves, range(self.loop.steps))):
+        match self.method:
+            case LADDConfig() as method:
+                self.check_optims("heads", "student")
+                if self.data.source != "samples":
+                    raise ValueError("method ladd learns from pictures: set data.source to samples")
+                self.check_ladd(method)
+            case DMD2Config() as method:
+                self.check_optims("critic", "student")
+                if self.loop.steps < method.student_every:
+                    raise ValueError(
+                        f"loop.steps = {self.loop.steps} ends before the student's first move "
+                        f"(method.student_every = {method.student_every}): train longer"
+                    )
+            case SDAConfig():
+                self.check_optims("student")
+                if self.teacher is None:
+                    raise ValueError(
+                        "method sda needs the many-step model that model was distilled from: set "
+                        "teacher"
+                    )
+            case _:
+                assert_never(self.method)
+        if self.teacher is not None and not isinstance(self.method, SDAConfig):
+            raise ValueError(
+                f"teacher is {self.teacher!r}, but method {self.method.name} distils model itself; "
+                "leave teacher at none"
+            )
+
+    def check_optims(self, *phases: str) -> None:
+        given = self.optim.given()
+        for name in phases:
+            if name not in given:
+                raise ValueError(f"method {self.method.name} needs an optimizer: set optim.{name}")
+        for name in given:
+            if name not in phases:
+                raise ValueError(
+                    f"method {self.method.name} has no phase for optim.{name}; set it to none"
+                )
+
+    def check_ladd(self, method: LADDConfig) -> None:
+        if not any(map(method.student_moves, range(self.loop.steps))):
             raise ValueError(
                 f"loop.steps = {self.loop.steps} ends before the student's first move "
-                f"(method.heads_first = {self.method.heads_first}, method.student_every = "
-                f"{self.method.student_every}): train longer, or lower method.heads_first"
+                f"(method.heads_first = {method.heads_first}, method.student_every = "
+                f"{method.student_every}): train longer, or lower method.heads_first"
             )
         smallest = self.data.micro_batch or self.data.batch_size
-        if smallest == 1 and self.method.loss == "hinge":
+        if smallest == 1 and method.loss == "hinge":
             raise ValueError(
                 "method.loss = hinge cannot work on one sample at a time: set data.batch_size and "
                 "data.micro_batch to at least 2, or method.loss to softplus"
             )
-        if smallest == 1 and self.method.misaligned_weight > 0:
+        if smallest == 1 and method.misaligned_weight > 0:
             raise ValueError(
                 "method.misaligned_weight > 0 pairs a picture with the text of another sample: set "
                 "data.batch_size and data.micro_batch to at least 2, or the weight to 0"

@@ -16,6 +16,7 @@ from fewstep.experiment.builder import Built, load_family
 from fewstep.experiment.card import card
 from fewstep.experiment.config import Experiment
 from fewstep.families.base import Backbone, Cond, Family
+from fewstep.nets.adapters import merged
 from fewstep.runs import RunError
 
 SOUND = "the checkpoints are sound"
@@ -29,7 +30,7 @@ def export(built: Built, experiment: Experiment, directory: Path) -> Path:
     """
     trained = built.method.exported()
     assert isinstance(trained, Backbone)
-    student = on_cpu(trained, getattr(torch, experiment.dtype))
+    student = on_cpu(merged(trained), getattr(torch, experiment.dtype))
     sampler = experiment.sampling.sampler
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

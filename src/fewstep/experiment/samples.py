@@ -1,13 +1,15 @@
-"""What the student learns from: teacher samples, and everything that decides them."""
+"""What the student learns from: teacher samples or prompts, and everything that decides them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
-from fewstep.data.cache import SampleCache, check_writable
+from fewstep.data.batches import Samples
+from fewstep.data.cache import Key, SampleCache, check_writable
 from fewstep.data.precompute import Told, precompute, text_hash
+from fewstep.data.prompts import PromptSamples
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.prompts import training_prompts
@@ -17,6 +19,27 @@ from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
+
+
+def samples_of(
+    experiment: Experiment, family: ZImage, world: World | None, told: Told
+) -> tuple[Samples, Key]:
+    """The samples, and what decided them."""
+    cfg = experiment.data.samples
+    match experiment.data.source:
+        case "samples":
+            cache = teacher_samples(experiment, family, world, told)
+            return cache, cache.key
+        case "prompts":
+            prompts = training_prompts(experiment, world)
+            shape = family.latent_shape(cfg.height, cfg.width)
+            key = {
+                "model": family.fingerprint(), "prompts": len(prompts),
+                "prompts_hash": text_hash("\x1f".join(prompts)), "size": [cfg.height, cfg.width],
+            }  # fmt: skip
+            return PromptSamples(prompts, family.encode_text, shape), key
+        case _:
+            assert_never(experiment.data.source)
 
 
 def teacher_samples(
@@ -46,6 +69,8 @@ def check_samples(experiment: Experiment, family: ZImage, world: World | None) -
     """UserError for what would make the samples impossible, before the first is drawn."""
     cfg = experiment.data.samples
     family.latent_shape(cfg.height, cfg.width)
+    if experiment.data.source == "prompts":
+        return
     if cfg.picture_share and world is None:
         raise UserError("data.samples.picture_share > 0 needs a world that can draw pictures")
     if cfg.picture_share and family.pictures is None:

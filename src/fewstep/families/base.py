@@ -6,10 +6,10 @@ Above this border there is one time (sigma, 1 = noise), one sign (v = eps - x0),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,9 @@ class Backbone(nn.Module):
     """Width of an image token."""
     cond_width: int
     """Width of a condition token."""
+    targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Linear layers that an adapter can change, by group: names as adapter files write them, with
+    * for the number of a block."""
 
     def forward(self, x: Latent, sigma: Sigma, cond: Cond) -> Latent:
         """v = eps - x0, float32, at the noise level sigma of each sample."""
@@ -87,6 +90,10 @@ class Family(Protocol):
     def encode_image(self, images: Pixels) -> Latent: ...
 
     def decode(self, x0: Latent) -> Pixels: ...
+
+    def decode_with_gradients(self, x0: Latent) -> Tensor:
+        """As `decode`, not clamped to [0, 1] and differentiable: for losses on pixels."""
+        ...
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]: ...
 

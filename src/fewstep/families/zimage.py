@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import AutoencoderKL, ZImagePipeline, ZImageTransformer2DModel
@@ -47,6 +48,12 @@ class _Deepest(Exception):
 
 class ZImageBackbone(Backbone):
     """`ZImageTransformer2DModel` in the project's convention."""
+
+    targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "attention": tuple(f"layers.*.attention.{p}" for p in ("to_q", "to_k", "to_v", "to_out.0")),
+        "feed_forward": tuple(f"layers.*.feed_forward.{p}" for p in ("w1", "w2", "w3")),
+        "modulation": ("layers.*.adaLN_modulation.0",),
+    }
 
     def __init__(self, transformer: ZImageTransformer2DModel) -> None:
         super().__init__()
@@ -190,9 +197,12 @@ class ZImage:
 
     @torch.no_grad()
     def decode(self, x0: Latent) -> Pixels:
+        return self.decode_with_gradients(x0).clamp(0, 1)
+
+    def decode_with_gradients(self, x0: Latent) -> Tensor:
         vae = self.pipeline.vae
         z = x0 / vae.config.scaling_factor + vae.config.shift_factor
-        return (vae.decode(z.to(vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
+        return vae.decode(z.to(vae.dtype)).sample.float() / 2 + 0.5
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         unit = self.pipeline.vae_scale_factor * 2

@@ -14,7 +14,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
-from fewstep.flow.path import interpolate, to_x0
+from fewstep.flow.path import interpolate, spread, to_x0
 from fewstep.flow.sigmas import check_grid
 from fewstep.rng import Rng
 from fewstep.shapes import Latent, Sigma
@@ -51,6 +51,15 @@ def euler(model: Velocity, x: Latent, sigmas: Sequence[float]) -> Latent:
     """First order: one straight line for each interval."""
     for here, there in pairwise(check_grid(sigmas)):
         x = x + (there - here) * model(x, at(here, x))
+    return x
+
+
+def euler_from(model: Velocity, x: Latent, sigma: Sigma, steps: int) -> Latent:
+    """x0 from any level, each sample's own, in `steps` equal steps of sigma: for states on the way,
+    which no grid begins with."""
+    for i in range(steps):
+        here = sigma * (1 - i / steps)
+        x = x - spread(sigma / steps, x) * model(x, here)
     return x
 
 

@@ -118,3 +118,13 @@ def choice(rng: Rng, values: Sequence[float], probs: Sequence[float] | None = No
     # right: u = 0 passes over an edge at 0, so that a first level of probability 0 stays undrawn.
     index = torch.bucketize(u.double(), edges.to(u.device), right=True)
     return torch.tensor(values, dtype=torch.float32, device=u.device)[index]
+
+
+def check_probs(name: str, probs: Sequence[float], values: Sequence[float]) -> None:
+    """ValueError unless there is one probability for each of the levels and they sum to 1."""
+    if len(probs) != len(values):
+        raise ValueError(
+            f"{name} needs one value for each of the {len(values)} student_sigmas, got {len(probs)}"
+        )
+    if min(probs) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-6):
+        raise ValueError(f"{name} must be >= 0 and sum to 1, got {probs}")

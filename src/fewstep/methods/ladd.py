@@ -15,7 +15,6 @@ phase on the same features with their graph. The gradients are those of separate
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -39,6 +38,7 @@ from fewstep.shapes import Latent, Logits, Sigma, Tokens
 
 @dataclass(frozen=True, kw_only=True)
 class LADDConfig:
+    name: Literal["ladd"] = "ladd"
     layers: tuple[int, ...]
     """Teacher blocks with a head; the deepest one decides how much of the teacher runs."""
     heads: HeadsConfig = field(default_factory=HeadsConfig)
@@ -85,17 +85,8 @@ class LADDConfig:
             raise ValueError(f"layers must name distinct teacher blocks, got {self.layers}")
         if not self.student_sigmas or not all(0 < s <= 1 for s in self.student_sigmas):
             raise ValueError(f"student_sigmas must lie in (0, 1], got {self.student_sigmas}")
-        for name, probs in (
-            ("student_probs", self.student_probs),
-            ("warmup_probs", self.warmup_probs),
-        ):
-            if len(probs) != len(self.student_sigmas):
-                raise ValueError(
-                    f"{name} needs one value for each of the {len(self.student_sigmas)} "
-                    f"student_sigmas, got {len(probs)}"
-                )
-            if min(probs) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-6):
-                raise ValueError(f"{name} must be >= 0 and sum to 1, got {probs}")
+        for name in ("student_probs", "warmup_probs"):
+            sigmas.check_probs(name, getattr(self, name), self.student_sigmas)
         if self.student_every < 1:
             raise ValueError(f"student_every must be >= 1, got {self.student_every}")
         for name in ("warmup_steps", "heads_first"):

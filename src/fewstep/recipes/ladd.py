@@ -9,7 +9,7 @@ from fewstep.experiment.config import (
     DataConfig,
     EvalConfig,
     Experiment,
-    LADDOptims,
+    Optims,
     SamplingConfig,
 )
 from fewstep.methods.ladd import LADDConfig
@@ -37,7 +37,7 @@ def ladd_shapes() -> Experiment:
             student_every=2,
             warmup_steps=0,
         ),
-        optim=LADDOptims(
+        optim=Optims(
             heads=OptimConfig(lr=2e-3),
             student=OptimConfig(lr=1e-4, warmup=100, schedule="cosine"),
         ),
@@ -84,7 +84,7 @@ def ladd_zimage() -> Experiment:
             # the base model's grid: shift 6
             student_sigmas=(1.0, 18 / 19, 6 / 7, 2 / 3),
         ),
-        optim=LADDOptims(
+        optim=Optims(
             heads=OptimConfig(lr=1e-4, warmup=100), student=OptimConfig(lr=1e-5, warmup=100)
         ),
         data=DataConfig(

@@ -53,8 +53,8 @@ class Training:
     seconds: float | None
     """Steps times seconds a step where the loop logs them (pauses do not count), else the wall
     time from the first row to the last; None where there is neither."""
-    skipped: int
-    """Steps that were not finite and did not count."""
+    skipped: int | None
+    """Steps that were not finite and did not count; None where the loop did not log it."""
     not_finite: int
     """Logged values that are not finite."""
     cpu_seconds: float | None
@@ -175,7 +175,7 @@ def training(rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Train
         begun=float(min(began)) if began else None,
         steps=int(rows[-1]["step"]),
         seconds=seconds,
-        skipped=0 if skipped is None else int(skipped.values[-1, 0]),
+        skipped=None if skipped is None else int(skipped.values[-1, 0]),
         not_finite=sum(int((~np.isfinite(s.values)).sum()) for s in found.values()),
         cpu_seconds=total(found.get("loop/cpu_seconds_per_step")),
         gpu_seconds=seconds if env.get("device") == "cuda" else None,

@@ -76,7 +76,7 @@ def signs(training: Training) -> list[Sign]:
     both = balanced(training.series)
     if both is not None:
         found.append(judged("accuracy of the heads, last tenth of the rows", both, ACCURACY))
-    if "loop/skipped" in training.series:
+    if training.skipped is not None:
         found.append(counted("steps that were skipped, being not finite", training.skipped))
     found.append(counted("logged values that are not finite", training.not_finite))
     return found
