@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoKrConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from tests.lora import write_lora
 
@@ -61,6 +62,36 @@ def test_a_file_that_changes_nothing_is_refused(
     save_file(foreign, path)
     with pytest.raises(UserError, match=r"changes nothing in this model|does not fit this model"):
         adapters.attach(family(), path)
+
+
+def test_a_file_that_fits_in_part_is_refused(
+    trained: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    """An adapter of a deeper model: diffusers would load the layers that are there."""
+    deeper = {k.replace("layers.1.", "layers.99."): v for k, v in load_file(trained[0]).items()}
+    save_file(deeper, tmp_path / "deeper.safetensors")
+    with pytest.raises(UserError, match=r"no place for 4 of its 32 tensors, .* layers\.99\.att"):
+        adapters.attach(family(), tmp_path / "deeper.safetensors")
+
+
+@pytest.mark.parametrize("prefix", ["transformer", "diffusion_model"])
+def test_lokr_is_read_under_both_names_of_the_transformer(prefix: str, tmp_path: Path) -> None:
+    source = family()
+    transformer = source.pipeline.transformer
+    transformer.add_adapter(LoKrConfig(r=4, alpha=4, target_modules=["to_q", "to_v"]))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in transformer.named_parameters():
+            if "lokr_" in name:
+                weight.normal_(0, 0.3, generator=generator)
+    state = get_peft_model_state_dict(transformer)
+    path = tmp_path / "lokr.safetensors"
+    save_file({f"{prefix}.{k}": v.contiguous() for k, v in state.items()}, path)
+    loaded = family()
+    plain = velocity(loaded)
+    assert adapters.attach(loaded, path) == 16
+    torch.testing.assert_close(velocity(loaded), velocity(source))
+    assert (velocity(source) - plain).abs().max() > 0.01
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
-"""Adapter files (LoRA, LoKr) on a loaded pipeline, by diffusers' own reader."""
+"""Adapter files (LoRA, LoKr, of any trainer that `adapter_formats` knows) on a loaded pipeline."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fewstep.errors import UserError
+from fewstep.families.adapter_files import file_tensors
+from fewstep.families.adapter_formats import read
+from fewstep.families.adapter_state import linear_layers
 from fewstep.families.zimage import ZImage
 
 NAME = "adapter"
@@ -16,21 +20,17 @@ NAME = "adapter"
 def attach(family: ZImage, path: Path) -> int:
     """Load an adapter file and return the number of modules that it changes.
 
-    UserError for a file that cannot be read or fits nothing: diffusers loads some files with
-    foreign names without a word and changes nothing.
+    UserError for a file that cannot be read, fits nothing or fits only in part. It reaches
+    diffusers under the names of our own files, which diffusers takes whole.
     """
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise UserError(f"--adapter {path} must be a .safetensors file that exists")
     pipeline: Any = family.pipeline
-    try:
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=NAME)
-    except Exception as error:  # whatever diffusers and peft make of a foreign file
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the adapter {path} does not fit this model: {reason}") from None
+    state, facts = read(path, linear_layers(pipeline.transformer))
+    pipeline.load_lora_weights(file_tensors(state, torch.float32), adapter_name=NAME)
     count = sum(isinstance(m, BaseTunerLayer) for m in pipeline.transformer.modules())
-    if count == 0:
+    if count != facts.modules:
         raise UserError(
-            f"the adapter {path} changes nothing in this model: none of its names are the model's"
+            f"the adapter {path} changes {count} modules of this model, but has factors for "
+            f"{facts.modules}"
         )
     return count
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from fewstep.experiment.config import Experiment
 from fewstep.recipes.dmd2 import dmd2_shapes
 from fewstep.recipes.ladd import ladd_shapes, ladd_shapes_demo, ladd_zimage
+from fewstep.recipes.sda import sda_shapes
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
-    recipe.__name__: recipe for recipe in (ladd_shapes, ladd_shapes_demo, ladd_zimage, dmd2_shapes)
+    recipe.__name__: recipe
+    for recipe in (ladd_shapes, ladd_shapes_demo, ladd_zimage, dmd2_shapes, sda_shapes)
 }
 """By the name that `fewstep train` takes."""

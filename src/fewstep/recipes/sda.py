@@ -1,0 +1,30 @@
+"""SDA recipes: an adapter that gives a few-step model its diversity back."""
+
+from __future__ import annotations
+
+from fewstep.data.precompute import TeacherSamples
+from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingConfig
+from fewstep.methods.sda import SDAConfig
+from fewstep.nets.adapters import AdapterConfig
+from fewstep.train.loop import LoopConfig
+from fewstep.train.optim import OptimConfig
+
+
+def sda_shapes() -> Experiment:
+    """Give a distilled Shapes model its diversity back: `fewstep train dmd2_shapes` first.
+
+    Hardware: one CPU core. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    return Experiment(
+        model="runs/dmd2_shapes/model",
+        teacher="shapes",
+        method=SDAConfig(pool=2),
+        adapter=AdapterConfig(factor=4),
+        optim=Optims(student=OptimConfig(lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, warmup=20)),
+        data=DataConfig(samples=TeacherSamples(prompts=512), batch_size=16),
+        loop=LoopConfig(steps=400, checkpoint_every=100),
+        sampling=SamplingConfig(sampler="euler", every=100),
+        engine="fused",
+        threads=1,
+    )
