@@ -28,8 +28,8 @@ from fewstep.evaluate.grids import to_bytes
 from fewstep.evaluate.measures import PICTURES, Instruments, Measures, in_memory, measure
 from fewstep.evaluate.statistics import Estimate, Weights, prompt_weights
 from fewstep.families.base import Family
-from fewstep.rng import seed_of
 from fewstep.machine import environment
+from fewstep.rng import seed_of
 from fewstep.runs import write_atomic
 from fewstep.shapes import Pixels
 from fewstep.worlds.base import World

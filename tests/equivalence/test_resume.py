@@ -12,16 +12,12 @@ from tests.games import Game, assert_same, new_run
 from fewstep.runs import Run, read_metrics
 from fewstep.train import checkpoint, loop
 
-
 CLOCKS = ("time", "seconds_per_step", "cpu_seconds_per_step", "peak_memory_mb")
 
 
 def rows(directory: Path) -> list[dict[str, object]]:
     """What was logged, without clock and memory."""
-    return [
-        {k: v for k, v in row.items() if k not in CLOCKS}
-        for row in read_metrics(directory)
-    ]
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in read_metrics(directory)]
 
 
 def test_trap24_2k_straight_is_k_resume_k(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_rows_are_means_since_the_last_row(tmp_path: Path) -> None:
         costs = [r for r in run.metrics() if r["phase"] == "loop"]
     assert rows == [(2, 0.5), (4, 2.5), (5, 4.0)]
     for row in costs:
-        assert 0 <= row["cpu_seconds_per_step"] and 0 <= row["seconds_per_step"] < 10
+        assert row["cpu_seconds_per_step"] >= 0 and 0 <= row["seconds_per_step"] < 10
         assert 50 < row["peak_memory_mb"] < 100_000
 
 

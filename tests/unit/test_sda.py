@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -26,7 +27,9 @@ LEVELS = {sigma: torch.full((4,), sigma) for sigma in CFG.student_sigmas}
 
 
 class Toy(ToyBackbone):
-    targets: ClassVar = {"feed_forward": ("blocks.*.0", "blocks.*.2")}
+    targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "feed_forward": ("blocks.*.0", "blocks.*.2")
+    }
 
 
 def sda(cfg: SDAConfig = CFG, *, student: int = 1, base: int = 1, teacher: int = 0) -> SDA:
@@ -236,6 +239,5 @@ def test_config_errors(change: dict[str, object], message: str) -> None:
 
 
 def test_base_and_teacher_must_be_frozen() -> None:
-    toys = {"student": Toy(), "base": Toy().requires_grad_(False), "teacher": Toy()}
     with pytest.raises(ValueError, match="SDA's teacher must be frozen"):
-        SDA(CFG, **toys)
+        SDA(CFG, student=Toy(), base=Toy().requires_grad_(False), teacher=Toy())

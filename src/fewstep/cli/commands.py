@@ -33,7 +33,7 @@ from fewstep.experiment.builder import (
 )
 from fewstep.experiment.codec import difference, from_yaml, to_yaml
 from fewstep.experiment.config import Experiment
-from fewstep.experiment.export import export
+from fewstep.experiment.export import export, export_adapter
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
 from fewstep.families.zimage import ZImage
@@ -160,7 +160,13 @@ def train(
                 f"interrupted after step {outcome.step}, which is saved; the same command goes on"
             )
             return INTERRUPTED
-        model, word = out / "model", "there is"
+        adapter, model, word = out / "adapter.safetensors", out / "model", "there is"
+        if experiment.adapter is not None and not adapter.is_file():
+            verdict = export_adapter(built, experiment, adapter, out.name)
+            console.print(
+                f"wrote {adapter}: {verdict.modules} modules, read back by diffusers and by "
+                f"ComfyUI's rules; see {adapter.name}.verdict.json"
+            )
         if not model.is_dir():
             export(built, experiment, model)
             word = "wrote"

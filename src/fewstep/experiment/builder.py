@@ -45,7 +45,9 @@ from fewstep.worlds.shapes.world import LEVELS, Shapes
 class Built:
     """Everything that a run needs."""
 
-    family: Family
+    family: ZImage
+    teacher: ZImage
+    """`family` itself, unless the experiment names another one."""
     world: World | None
     method: Method
     batches: Batches
@@ -77,8 +79,8 @@ def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
     )
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
-        family=family, world=world, method=method, batches=batches, samples_key=key,
-        optims=optims, device=device,
+        family=family, teacher=teacher, world=world, method=method, batches=batches,
+        samples_key=key, optims=optims, device=device,
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
     )  # fmt: skip
 
@@ -176,7 +178,8 @@ def make_method(
             backbone = teacher.backbone
             return DMD2(
                 cfg, student=student_of(backbone, experiment), teacher=backbone,
-                critic=trainable(backbone), uncond=no_prompt(teacher, device), sampler=sampling.sampler,
+                critic=trainable(backbone), uncond=no_prompt(teacher, device),
+                sampler=sampling.sampler,
             )  # fmt: skip
         case SDAConfig():
             return SDA(

@@ -1,4 +1,5 @@
-"""The end of a run: the student as an ordinary diffusers directory, read back before it counts."""
+"""The end of a run: the student as an ordinary diffusers directory, and its adapter as a file where
+an adapter was trained; both are read back before they count."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ from fewstep.errors import UserError
 from fewstep.experiment.builder import Built, load_family
 from fewstep.experiment.card import card
 from fewstep.experiment.config import Experiment
+from fewstep.families import adapter_check
+from fewstep.families.adapter_check import Verdict
+from fewstep.families.adapter_files import AdapterCard
 from fewstep.families.base import Backbone, Cond, Family
-from fewstep.nets.adapters import merged
+from fewstep.nets.adapters import adapter_state, merged
 from fewstep.runs import RunError
 
 SOUND = "the checkpoints are sound"
@@ -55,6 +59,23 @@ def export(built: Built, experiment: Experiment, directory: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+def export_adapter(built: Built, experiment: Experiment, path: Path, recipe: str) -> Verdict:
+    """Write the adapter of `built.method.exported()`, checked by its readers; see
+    `fewstep.families.adapter_check`. UserError where one of them gets something else."""
+    trained = built.method.exported()
+    assert isinstance(trained, Backbone)
+    card = AdapterCard(
+        method=experiment.method.name,
+        base_model=Path(experiment.model).name,
+        base_hash=built.family.fingerprint(),
+        teacher_hash=built.teacher.fingerprint(),
+        recipe=recipe,
+        step=experiment.loop.steps,
+        licence="that of the base model",
+    )
+    return adapter_check.save(path, adapter_state(trained), card, built.family, trained)
 
 
 def on_cpu(backbone: Backbone, dtype: torch.dtype) -> Backbone:

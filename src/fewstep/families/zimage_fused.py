@@ -5,7 +5,8 @@ two together): dense patches instead of lists, real instead of complex rotations
 products with float32 sums and a float32 residual stream, no work after the deepest tapped block,
 and one block function that torch.compile compiles once for all blocks.
 
-It reads the weights of plain Linear layers, so it serves full models, not models with adapters.
+It reads the weights of layers instead of calling them. Those of an adapted layer are made for each
+pass (`nets.adapters.Adapted`), which is cheap for small models alone; peft's layers have none.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportCallIssue=false

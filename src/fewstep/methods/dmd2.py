@@ -86,7 +86,8 @@ class DMD2:
             raise ValueError("DMD2's teacher must be frozen: call teacher.requires_grad_(False)")
         self.cfg = cfg
         self.student, self.teacher, self.critic = student, teacher, critic
-        self.uncond, self.sampler = uncond, sampler
+        self.uncond = uncond
+        self.sampler: SamplerName = sampler
         self.ema = Ema(student, decay=cfg.ema_decay, warmup=cfg.ema_warmup)
         self.modules: Mapping[str, nn.Module] = {
             "student": student,

@@ -187,10 +187,8 @@ class SDA:
         open_ = (sigma > self.cfg.closed).float()
         alike = (open_ * apart).mean()
         loss = self.cfg.alike_weight * alike + self.cfg.anchor_weight * anchor
-        size = (ours[0] - ours[1]).flatten(1).norm(dim=1) / (goals[0] - goals[1]).flatten(1).norm(
-            dim=1
-        )
-        logs = {
+        size = length(ours[0] - ours[1]) / length(goals[0] - goals[1])
+        logs: Logs = {
             "loss": loss, "alike": alike, "anchor": anchor, "open": open_.mean(),
             "size": (open_ * size).mean(),
         }  # fmt: skip
@@ -238,7 +236,7 @@ def huber(v: Latent, goal: Latent, delta: float) -> Tensor:
 
 def length(x: Tensor) -> Tensor:
     """(b,): Euclidean."""
-    return x.flatten(1).norm(dim=1)
+    return x.flatten(1).square().sum(1).sqrt()
 
 
 def low_pass(x: Tensor, pool: int | None) -> Tensor:
