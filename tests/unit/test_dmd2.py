@@ -44,6 +44,10 @@ def test_levels_take_turns_and_the_student_follows_the_critic() -> None:
     ] * 4  # fmt: skip
     assert [p[0].loss.keywords["level"] for p in steps] == [0, 1, 2, 3] * 3  # pyright: ignore
     assert [p[1].loss.keywords["level"] for p in steps if len(p) > 1] == [0, 1, 2, 3]  # pyright: ignore
+    method = toy(replace(CFG, student_every=2, turns=(0, 0, 1, 2, 3)))
+    steps = [list(method.phases(step)) for step in range(10)]
+    assert [p[0].loss.keywords["level"] for p in steps] == [0, 0, 1, 2, 3] * 2  # pyright: ignore
+    assert [p[1].loss.keywords["level"] for p in steps if len(p) > 1] == [0, 0, 1, 2, 3]  # pyright: ignore
 
 
 def test_states_are_those_of_the_euler_sampler() -> None:
@@ -125,7 +129,7 @@ def test_each_phase_reaches_its_own_module_alone() -> None:
 def trained(w: float) -> Affine:
     """A one-step student of N(2, 0.5^2) beside an unconditional N(0, 1)."""
     student, teacher = Affine(0.0, 1.0), Gaussian(2.0, 0.5).requires_grad_(False)
-    cfg = DMD2Config(student_sigmas=(1.0,), guidance=w, student_every=4, ema_decay=0.0)
+    cfg = DMD2Config(student_sigmas=(1.0,), turns=(0,), guidance=w, student_every=4, ema_decay=0.0)
     method = DMD2(
         cfg, student=student, teacher=teacher, critic=Gaussian(0.0, 1.0), uncond=NO_PROMPT,
         sampler="euler",
@@ -160,6 +164,8 @@ def test_a_student_finds_its_teachers_distribution_and_guidance_narrows_it() -> 
         ({"renoise_shift": 0.0}, "renoise_shift must be > 0"),
         ({"ema_decay": 1.0}, "ema_decay must lie in"),
         ({"student_sigmas": (0.5, 0.9)}, "sigmas must fall strictly"),
+        ({"turns": (0, 1, 2)}, "turns must name each of the 4 student_sigmas"),
+        ({"turns": (0, 1, 2, 3, 4)}, "turns must name each of the 4 student_sigmas"),
     ],
 )
 def test_config_errors(change: dict[str, object], message: str) -> None:

@@ -14,7 +14,7 @@ from fewstep.evaluate.judge import judge, truth_row
 from fewstep.evaluate.measures import Instruments
 from fewstep.evaluate.results import Evaluation, write_evaluation
 from fewstep.evaluate.show import grid
-from fewstep.evaluate.story import comparisons
+from fewstep.evaluate.story import DISTILLED, REPAIRED
 from fewstep.experiment.builder import make_world
 from fewstep.experiment.candidates import Asked, Loader, Means, candidate
 from fewstep.experiment.config import Experiment
@@ -43,13 +43,14 @@ def evaluate_run(
     )  # fmt: skip
     load = Loader(means)
     full, w = cfg.full(samples.steps, samples.guidance)
-    teacher, own = experiment.model, str(student)
+    told_as = DISTILLED if experiment.teacher is None else REPAIRED
+    model, teacher, own = experiment.model, experiment.teacher or experiment.model, str(student)
     most, least = tuple(range(cfg.seeds)), tuple(range(cfg.full_seeds or cfg.seeds))
     wanted = [
         (Asked(text=teacher, source=teacher, name="teacher", steps=full, guidance=w,
                role="teacher_full"), least),
-        (Asked(text=teacher, source=teacher, name="teacher", steps=few, role="teacher_few"), most),
-        (Asked(text=own, source=own, name="student", steps=few, role="student"), most),
+        (Asked(text=model, source=model, name=told_as.start, steps=few, role="teacher_few"), most),
+        (Asked(text=own, source=own, name=told_as.end, steps=few, role="student"), most),
     ]  # fmt: skip
     candidates = [
         truth_row(world, prompts, most),
@@ -61,10 +62,9 @@ def evaluate_run(
     picture, caption = grid(judged, directory / "evaluation.png")
     path = directory / "evaluation.json"
     evaluation = Evaluation(
-        suite="run", question=f"Does the {few}-step student draw like its teacher?",
-        world=world.name, rows=judged.rows, comparisons=comparisons(judged),
-        grids={picture.name: caption}, notes=judged.notes,
-        commands=[command, shlex.join(["fewstep", "report", str(directory)])],
+        suite="run", question=told_as.question.format(steps=few), world=world.name,
+        rows=judged.rows, comparisons=told_as.compare(judged), grids={picture.name: caption},
+        notes=judged.notes, commands=[command, shlex.join(["fewstep", "report", str(directory)])],
     )  # fmt: skip
     write_evaluation(path, evaluation)
     return path

@@ -1,12 +1,13 @@
-"""The story of a run: true pictures, the teacher at full and at few steps, and the student."""
+"""The story of a run: true pictures, the teacher, where the student began and where it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from fewstep.evaluate.fidelity import MIN_PROMPTS
-from fewstep.evaluate.judge import Judged, difference, kid_gap
+from fewstep.evaluate.judge import Judged, difference, kid_gap, recovered
 from fewstep.evaluate.results import Comparison, Role
 
 
@@ -63,3 +64,39 @@ def comparisons(judged: Judged) -> list[Comparison]:
             for metric in ("adherence", "layout_diversity")
         ),
     ]  # fmt: skip
+
+
+SPREADS = ("layout_diversity", "distance", "vendi")
+KEPT = ("kid", "adherence", "sharpness", "high_frequency")
+
+
+def repairs(judged: Judged) -> list[Comparison]:
+    """How much of the diversity that the student has lost came back, and what that cost."""
+    names: dict[Role, str] = {row.role: row.name for row in judged.rows}
+    before, full, after = (names[r] for r in ("teacher_few", "teacher_full", "student"))
+    known = judged.draws[after]
+    return [
+        *(recovered(judged, before, full, after, key) for key in SPREADS if key in known),
+        *(difference(judged, after, before, key) for key in KEPT if key in known),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What is asked of a run, and what its few-step rows are called."""
+
+    question: str
+    """With {steps} for the number of few steps."""
+    start: str
+    end: str
+    compare: Callable[[Judged], list[Comparison]]
+
+
+DISTILLED = Story(
+    question="Does the {steps}-step student draw like its teacher?",
+    start="teacher", end="student", compare=comparisons,
+)  # fmt: skip
+REPAIRED = Story(
+    question="Does the adapter give the {steps}-step student its teacher's diversity?",
+    start="student", end="student with adapter", compare=repairs,
+)  # fmt: skip

@@ -42,8 +42,9 @@ from fewstep.shapes import Latent, Sigma
 class DMD2Config:
     name: Literal["dmd2"] = "dmd2"
     student_sigmas: tuple[float, ...] = (1.0, 0.9, 0.75, 0.5)
-    """The levels the sampler will visit (its grid without the final 0); here shift 3, 4 steps. A
-    step works on one of them, and they take turns."""
+    """The levels the sampler will visit (its grid without the final 0); here shift 3, 4 steps."""
+    turns: tuple[int, ...] = (0, 1, 2, 3)
+    """Which of them a step works on, over and over: repeat one that needs more training."""
     guidance: float = 4.0
     """w of the teacher in `real`."""
     student_every: int = 5
@@ -56,6 +57,11 @@ class DMD2Config:
 
     def __post_init__(self) -> None:
         sigmas.check_grid((*self.student_sigmas, 0.0))
+        if set(self.turns) != set(range(len(self.student_sigmas))):
+            raise ValueError(
+                f"turns must name each of the {len(self.student_sigmas)} student_sigmas by its "
+                f"place, 0 the first, and nothing else, got {self.turns}"
+            )
         if not self.guidance >= 1:
             raise ValueError(f"guidance must be >= 1, got {self.guidance}")
         if self.student_every < 1:
@@ -99,11 +105,13 @@ class DMD2:
         return self.ema.module
 
     def phases(self, step: int) -> Iterator[Phase]:
-        n, moves = len(self.cfg.student_sigmas), step // self.cfg.student_every
-        yield Phase("critic", self.critic, partial(self.critic_loss, level=step % n))
+        turns, moves = self.cfg.turns, step // self.cfg.student_every
+        level = turns[step % len(turns)]
+        yield Phase("critic", self.critic, partial(self.critic_loss, level=level))
         if self.cfg.student_moves(step):
+            level = turns[moves % len(turns)]
             yield Phase(
-                "student", self.student, partial(self.student_loss, level=moves % n),
+                "student", self.student, partial(self.student_loss, level=level),
                 after=partial(self.ema.update, self.student),
             )  # fmt: skip
 
