@@ -24,7 +24,7 @@ from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, Progress, Task, silent, stream
 from fewstep.evaluate.grids import to_bytes
 from fewstep.evaluate.results import Cost
-from fewstep.families.base import Family
+from fewstep.families.base import Backbone, Family
 from fewstep.runs import replacing, write_atomic
 from fewstep.shapes import Pixels
 from fewstep.worlds.base import World
@@ -78,9 +78,10 @@ def file_of(task: Task) -> str:
 
 def draw_gallery(
     folder: Path, family: Family, spec: GenerationSpec, facts: Mapping[str, Any], *,
-    batch_size: int = 32, progress: Progress = silent,
+    batch_size: int = 32, first: Backbone | None = None, progress: Progress = silent,
 ) -> Cost:  # fmt: skip
-    """Draw what the folder lacks. `facts` decide pictures beside the spec (dtype, engine).
+    """Draw what the folder lacks. `facts` decide pictures beside the spec (dtype, engine); `first`
+    is that of `generate.stream`.
 
     A picture that is lost is drawn in the batch that it was drawn in first: coarse arithmetic
     rounds by the batch. UserError, and nothing drawn, if the folder holds pictures of another spec.
@@ -97,7 +98,10 @@ def draw_gallery(
     if done:
         progress(done, spec.total)
     drawn = iter(wanted)
-    for images in stream(family, family.backbone, spec, batch_size=batch_size, tasks=wanted):
+    batches_drawn = stream(
+        family, family.backbone, spec, batch_size=batch_size, first=first, tasks=wanted
+    )
+    for images in batches_drawn:
         for pixels, task in zip(to_bytes(images), drawn, strict=False):
             if task in missing:
                 with replacing(folder / file_of(task)) as temporary:

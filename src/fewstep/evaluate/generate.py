@@ -5,17 +5,28 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import assert_never
 
 import torch
 from torch import nn
 
 from fewstep.families.base import Backbone, Cond, Family
+from fewstep.families.damping import DampedZImage
 from fewstep.flow.guidance import guided
-from fewstep.flow.sample import SamplerName, draw
+from fewstep.flow.sample import SamplerName, Velocity, draw
 from fewstep.flow.sigmas import check_grid
+from fewstep.flow.variety import (
+    ConditionNoise,
+    Damped,
+    FirstStepBy,
+    ScaledNoise,
+    Variety,
+    by_level,
+    noised_condition,
+)
 from fewstep.rng import Rng
-from fewstep.shapes import Pixels
+from fewstep.shapes import Latent, Pixels
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all) after every batch."""
@@ -48,6 +59,8 @@ class GenerationSpec:
     width: int = 64
     context: str | None = None
     """`picture_hash` of the reference pictures that are read beside the prompts; None without."""
+    variety: Variety | None = None
+    """What makes the seeds of a prompt differ more; None is the model as it is."""
 
     def __post_init__(self) -> None:
         for name, values in (("prompts", self.prompts), ("seeds", self.seeds)):
@@ -58,11 +71,15 @@ class GenerationSpec:
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be a finite number, got {self.guidance}")
         check_grid(self.sigmas)
+        if isinstance(self.variety, FirstStepBy) and len(self.sigmas) < 3:
+            raise ValueError("a first step by another model needs at least 2 steps, got 1")
 
     @property
     def calls(self) -> int:
         """Model calls an image."""
-        return (len(self.sigmas) - 1) * (1 if self.guidance == 1 else 2)
+        first = self.variety.guidance if isinstance(self.variety, FirstStepBy) else self.guidance
+        weights = [first, *[self.guidance] * (len(self.sigmas) - 2)]
+        return sum(1 if w == 1 else 2 for w in weights)
 
     @property
     def tasks(self) -> list[Task]:
@@ -88,6 +105,8 @@ class GenerationSpec:
             "height": self.height,
             "width": self.width,
             "context": self.context,
+            # absent where there is none: earlier records have no such key
+            **({} if self.variety is None else {"variety": asdict(self.variety)}),
         }
 
 
@@ -122,10 +141,11 @@ def generate(
     *,
     batch_size: int = 32,
     context: Pixels | None = None,
+    first: Backbone | None = None,
     progress: Progress = silent,
 ) -> Pixels:
     """All images of a spec on the CPU, in [0, 1]: all seeds of the first prompt, then the next."""
-    batches = stream(family, backbone, spec, batch_size=batch_size, context=context)
+    batches = stream(family, backbone, spec, batch_size=batch_size, context=context, first=first)
     images: list[Pixels] = []
     done = 0
     for batch in batches:
@@ -142,12 +162,14 @@ def stream(
     *,
     batch_size: int = 32,
     context: Pixels | None = None,
+    first: Backbone | None = None,
     tasks: Sequence[Task] | None = None,
 ) -> Iterator[Pixels]:
     """The same images batch by batch, so that a consumer need not hold them all.
 
     `context` holds one reference picture a prompt; it is read beside its prompt, not by the
-    unguided half of guidance. `tasks` are the images wanted; None is all of the spec.
+    unguided half of guidance. `first` makes the first step where the spec says `FirstStepBy`, and
+    reads the same conditions. `tasks` are the images wanted; None is all of the spec.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -162,8 +184,10 @@ def stream(
             f"context must hold one picture for each of {len(spec.prompts)} prompts, "
             f"got {len(context)}"
         )
+    if (first is not None) != isinstance(spec.variety, FirstStepBy):
+        raise ValueError(f"first is for a spec with FirstStepBy, which needs it: {spec.variety}")
     wanted = spec.tasks if tasks is None else tasks
-    return _stream(family, backbone, spec, batch_size, context, wanted)
+    return _stream(family, backbone, spec, batch_size, context, first, wanted)
 
 
 def _stream(
@@ -172,12 +196,13 @@ def _stream(
     spec: GenerationSpec,
     batch_size: int,
     context: Pixels | None,
+    first: Backbone | None,
     tasks: Sequence[Task],
 ) -> Iterator[Pixels]:
     device = next(backbone.parameters()).device
     shape = family.latent_shape(spec.height, spec.width)
     with torch.no_grad():
-        empty = None if spec.guidance == 1 else family.encode_text([""]).to(device)
+        [nothing] = family.encode_text([""]).to(device).tokens
     for start in range(0, len(tasks), batch_size):
         part = tasks[start : start + batch_size]
         texts = [spec.prompts[row] for row, _ in part]
@@ -189,12 +214,37 @@ def _stream(
                 [spec.prompts[row] for row in rows], None if context is None else context[rows]
             )
             cond = read[[where[row] for row, _ in part]].to(device)
-            uncond = None if empty is None else Cond(empty.tokens * len(part))
+            uncond = Cond((nothing,) * len(part))
             ids = names(texts, [seed for _, seed in part])
             # streams that no training draw uses
             eps = Rng(0, 0, "evaluate", ids, device).randn(*shape)
-            velocity = guided(backbone, cond, uncond, spec.guidance)
+            rng = Rng(0, 0, "condition", ids, device)
+            velocity, x = begin(spec, backbone, first, cond, uncond, eps, rng)
             again = Rng(0, 0, "renoise", ids, device)
-            x0 = draw(spec.sampler, velocity, eps, spec.sigmas, again)
+            x0 = draw(spec.sampler, velocity, x, spec.sigmas, again)
             pixels = family.decode(x0).float().clamp(0, 1).cpu()
         yield pixels
+
+
+def begin(
+    spec: GenerationSpec, backbone: Backbone, first: Backbone | None, cond: Cond, uncond: Cond,
+    eps: Latent, rng: Rng,
+) -> tuple[Velocity, Latent]:  # fmt: skip
+    """The velocity that the sampler follows and the x it begins with: what `spec.variety` means."""
+    own = guided(backbone, cond, uncond, w := spec.guidance)
+    match spec.variety:
+        case None:
+            return own, eps
+        case FirstStepBy(guidance=other_w):
+            assert first is not None  # `stream` sees to it
+            return by_level([(spec.sigmas[1], guided(first, cond, uncond, other_w))], own), eps
+        case ConditionNoise(strength=strength, share=share, above=above):
+            noised = Cond(noised_condition(cond.tokens, rng, strength, share))
+            return by_level([(above, guided(backbone, noised, uncond, w))], own), eps
+        case Damped(factor=factor, block=block, above=above):
+            damped = DampedZImage(backbone, factor=factor, block=block, above=above)
+            return guided(damped, cond, uncond, w), eps
+        case ScaledNoise(scale=scale):
+            return own, scale * eps
+        case _:
+            assert_never(spec.variety)

@@ -22,8 +22,10 @@ from fewstep.evaluate.judge import Candidate, Drawn, check_prompts
 from fewstep.evaluate.results import Role
 from fewstep.experiment.builder import load_family
 from fewstep.experiment.config import Engine
+from fewstep.experiment.varieties import fitted
 from fewstep.families import adapters
 from fewstep.families.zimage import ZImage
+from fewstep.flow.variety import FirstStepBy, Variety
 from fewstep.runs import user_path
 
 PACKAGED = "shapes"
@@ -43,6 +45,7 @@ class Asked:
     guidance: float = 1.0
     adapter: Path | None = None
     strength: float = 1.0
+    variety: Variety | None = None
     role: Role = "other"
     is_pictures: bool = False
 
@@ -53,7 +56,8 @@ class Asked:
             return self.name
         steps = f", {self.steps} step{'s' * (self.steps != 1)}"
         adapter = f", strength {self.strength:g}" if self.adapter else ""
-        return f"{self.name}{steps}{self.guided}{adapter}"
+        variety = f", {self.variety.title}" if self.variety else ""
+        return f"{self.name}{steps}{self.guided}{adapter}{variety}"
 
     @property
     def guided(self) -> str:
@@ -87,6 +91,20 @@ def parse(text: str, steps: int, guidance: float) -> Asked:
             raise UserError(f"the run {source} has no model yet: let `fewstep train` finish")
         source = str(path / "model")
     return Asked(text=text, source=source, name=name, steps=n, guidance=w)
+
+
+def first_of(asked: Asked) -> Asked | None:
+    """The model that makes the first step, where that is another; UserError for what is none."""
+    if not isinstance(asked.variety, FirstStepBy):
+        return None
+    text, w = asked.variety.model, asked.variety.guidance
+    other = parse(text, asked.steps, w)
+    if other.is_pictures:
+        raise UserError(f"first={text} names a folder of pictures; name a model")
+    if (other.steps, other.guidance) != (asked.steps, w):
+        raise UserError(f"first={text} names steps, but it makes one of {asked.title}; leave them "
+                        "out")  # fmt: skip
+    return other
 
 
 def apart(models: Sequence[Asked]) -> list[Asked]:
@@ -150,12 +168,18 @@ def candidate(
             name=asked.title, role=asked.role, total=pictures.total, draw=lambda told: found
         )
 
+    other = first_of(asked)  # before anything is drawn
+
     def draw(told: Progress) -> Drawn:
         family = load(asked)
-        spec = spec_of(asked, family, prompts, seeds, means)
+        first = None if other is None else load(other)
+        spec = spec_of(asked, family, first, prompts, seeds, means)
         facts = facts_of(asked, means)
         folder = means.folder / folder_name(asked, spec, facts)
-        cost = draw_gallery(folder, family, spec, facts, batch_size=means.batch, progress=told)
+        cost = draw_gallery(
+            folder, family, spec, facts, batch_size=means.batch,
+            first=None if first is None else first.backbone, progress=told,
+        )  # fmt: skip
         return Drawn(pictures=open_gallery(folder), spec=spec, cost=cost)
 
     return Candidate(
@@ -164,14 +188,15 @@ def candidate(
 
 
 def spec_of(
-    asked: Asked, family: ZImage, prompts: tuple[str, ...], seeds: tuple[int, ...], means: Means
-) -> GenerationSpec:
+    asked: Asked, family: ZImage, first: ZImage | None, prompts: tuple[str, ...],
+    seeds: tuple[int, ...], means: Means,
+) -> GenerationSpec:  # fmt: skip
     side = family.pipeline.vae.config.sample_size
     try:
         return GenerationSpec(
             model=asked.name, fingerprint=family.fingerprint(), prompts=prompts,
             seeds=seeds, sigmas=family.sigmas(asked.steps), sampler=family.sampler,
-            guidance=asked.guidance,
+            guidance=asked.guidance, variety=fitted(asked.variety, family, first),
             height=side if means.height is None else means.height,
             width=side if means.width is None else means.width,
         )  # fmt: skip
@@ -185,7 +210,11 @@ def facts_of(asked: Asked, means: Means) -> dict[str, Any]:
     if asked.adapter is not None:
         data = asked.adapter.read_bytes()
         found |= {"engine": "plain", "adapter": digest(data), "strength": asked.strength}
-    if found["engine"] != "plain" or means.dtype != "float32":
+    engines = {found["engine"]}
+    if isinstance(asked.variety, FirstStepBy):  # whose model has no adapter
+        found["first_engine"] = means.engine
+        engines.add(means.engine)
+    if engines != {"plain"} or means.dtype != "float32":
         found["batch"] = means.batch  # coarse products round by the batch's size
     return found
 
