@@ -138,8 +138,9 @@ def page(found: Mapping[Cell, Metrics], chosen: Sequence[Cell], claimed: Claimed
     bold = {c: f"**{c.name}**" if c in chosen else c.name for c in cells}
     rows = [[bold[c], str(c.calls), *row("", found[c])[1:]] for c in cells]
     own = [row(name, m) for name, m in claimed.rows.items()]
-    wrong = [part for part in PARTS
-             if any(m[f"adherence_{part}"].value < 1 for m in claimed.rows.values())]  # fmt: skip
+    rights = list(claimed.rows.values())
+    asked = [part for part in PARTS if f"adherence_{part}" in rights[0]]
+    wrong = [part for part in asked if any(m[f"adherence_{part}"].value < 1 for m in rights)]
     parts = [
         [name, *(percent(m[f"adherence_{part}"]) for part in wrong)]
         for name, m in claimed.rows.items()
@@ -154,8 +155,8 @@ def page(found: Mapping[Cell, Metrics], chosen: Sequence[Cell], claimed: Claimed
         "\n\n## What is claimed\n\nTest prompts, which chose nothing. The teacher's layout "
         f"diversity comes from {layouts.n_prompts} prompts x {layouts.n_seeds} seeds.\n\n"
         + pages.markdown(columns, own)
-        + "\nWhat is right in the pictures, of what is ever wrong; a size that the prompt does not "
-        "name counts as right.\n\n"
+        + "\nWhat is right in the pictures, of what is ever wrong; a part is judged on the prompts "
+        "that ask for it.\n\n"
         + pages.markdown(["", *wrong], parts)
         + "\n## What chose it\n\nValidation prompts. Bold: the w with the highest adherence at "
         "full steps.\n\n![Adherence and KID over steps](figures/teacher_steps.png)\n\n"

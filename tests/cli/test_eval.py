@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,12 @@ from tests.said import error
 
 from fewstep.cli import main
 from fewstep.cli import suite as suite_command
+from fewstep.evaluate.features import EXTRACTORS
+from fewstep.evaluate.lpips import TRUNKS
 from fewstep.experiment.builder import load_family
+from fewstep.experiment.codec import to_yaml
+from fewstep.recipes.ladd import ladd_shapes
+from fewstep.runs import Run
 
 SMALL = ["--prompts", "8", "--seeds", "2", "--engine", "fused", "--threads", "1"]
 
@@ -38,6 +45,16 @@ def test_models_are_drawn_once_and_compared(
     words = ["eval", *models, "--suite", "quick", *SMALL, "--out", str(out), *gap]
     assert main(words) == 0
     found = evaluation(out)
+    printed = capsys.readouterr().out.splitlines()
+    kid = found["rows"][1]["metrics"]["kid"]
+    [line, *_] = [line.split() for line in printed if line.startswith("shapes, 1 step")]
+    numbers = [float(word.strip("()")) for word in line[3:7] if word != "to"]
+    assert numbers == pytest.approx([kid["value"], kid["low"], kid["high"]], abs=0.06)
+    assert any(line.startswith("note: FD of shapes features") for line in printed)
+    assert printed[-3:] == [
+        f"wrote {out / 'likeness.png'}", "the page of it is made by", f"  fewstep report {out}",
+    ]  # fmt: skip
+    assert max(map(len, printed[:-5])) <= 80
     assert [(row["name"], row["role"]) for row in found["rows"]] == [
         ("true pictures", "truth"), ("shapes, 1 step", "teacher_few"),
         ("shapes, 2 steps", "student"), ("shapes, 4 steps, w = 2", "teacher_full"),
@@ -48,6 +65,16 @@ def test_models_are_drawn_once_and_compared(
     assert found["commands"][0].startswith("fewstep eval shapes@1 shapes@2")
     assert found["comparisons"][0]["metric"] == "kid_gap_closed"
     assert found["comparisons"][0]["name"].endswith("shapes, 2 steps")
+    assert found["comparisons"][0]["rows"] == [
+        "shapes, 2 steps", "shapes, 1 step", "shapes, 4 steps, w = 2",
+    ]  # fmt: skip
+    vendi = found["rows"][0]["metrics"]["vendi"]["value"]
+    assert found["metrics"]["vendi"]["target"] == vendi > 1
+    # this level of the world never relates its objects, and not every prompt names a size
+    parts = {key: n["n_prompts"] for key, n in found["rows"][1]["metrics"].items()
+             if key.startswith("adherence")}  # fmt: skip
+    assert parts["adherence"] == parts["adherence_shape"] == 8 > parts["adherence_size"] > 0
+    assert "adherence_relation" not in parts
     few, student, full = (row["metrics"]["kid"]["value"] for row in found["rows"][1:])
     closed = found["comparisons"][0]["estimate"]["value"]
     assert closed == pytest.approx((few - student) / (few - full))
@@ -62,6 +89,13 @@ def test_models_are_drawn_once_and_compared(
     again = evaluation(out)
     assert [row["cost"] and row["cost"]["images"] for row in again["rows"]] == [None, 0, 0, 0]
     assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in found["rows"]]
+
+    # not while another works there
+    with Run(out):
+        capsys.readouterr()
+        assert main(words) == 2
+        assert f"the run {out} is in use by process {os.getpid()}; wait for it" in error(capsys)
+    assert evaluation(out) == again
 
     # a picture that is gone or damaged is made again, or named
     folder = next((out / "pictures").glob("shapes_2_steps-*"))
@@ -174,6 +208,58 @@ def test_pictures_from_elsewhere_are_judged_as_they_are(
     assert "have 8 prompts, the reference has 9" in error(capsys)
 
 
+def test_a_run_in_use_is_not_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    with Run.create(run, to_yaml(ladd_shapes())):
+        (run / "model").mkdir()
+        assert main(["eval", str(run)]) == 2
+    assert f"the run {run} is in use by process {os.getpid()}; wait for it to end" in error(capsys)
+    assert not (run / "pictures").exists()
+
+
+def test_a_killed_sample_leaves_no_old_record_over_new_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "mine"
+    prompts = [f"a {c} {s}" for c in ("red", "blue", "green") for s in ("circle", "square", "star")]
+    words = ["sample", "--model", "shapes", "--prompts", *prompts, "--out", str(pictures)]
+    assert main([*words, "--steps", "1"]) == 0
+    old = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    save = Image.Image.save
+
+    def full(self: Image.Image, path: Path, **more: object) -> None:
+        if "0004" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, path, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        assert main([*words, "--steps", "2"]) == 2
+    mixed = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    assert mixed["0003_seed0.png"] != old["0003_seed0.png"]
+    assert mixed["0005_seed0.png"] == old["0005_seed0.png"]
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert main(["eval", str(pictures), "--suite", "quick", "--out", str(out)]) == 2
+    assert "mine" in error(capsys) and not out.exists()
+    assert main([*words, "--steps", "2"]) == 0
+    assert json.loads((pictures / "samples.json").read_text())["model_calls"] == 2
+
+
+def test_help_says_what_is_required_and_what_a_suite_decides(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["eval", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default: quick)" not in said and "(default: MODEL)" not in said
+    assert "(required: one or more)" in said and "(required for models)" in said
+    assert all(name in said for name in (*EXTRACTORS, *TRUNKS))
+    steps = suite_command.SUITES["retention"].steps
+    listed = ", ".join(map(str, steps[:-1])) + f" and {steps[-1]} steps, whatever @STEPS"
+    assert listed in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -196,7 +282,8 @@ def test_pictures_from_elsewhere_are_judged_as_they_are(
          "--strengths must be finite numbers, at least one, got [0.0, nan]"),
         (["shapes", "--suite", "quick", "--height", "0"], "positive multiples of 8, got 0 x 64"),
         (["shapes@4w=2", "--suite", "quick"], "MODEL@STEPS or MODEL@STEPS,w=W, got 'shapes@4w=2'"),
-        (["shapes", "--suite", "quick", "--extractors", "vgg"], "there is no extractor 'vgg'"),
+        (["shapes", "--suite", "quick", "--extractors", "vgg"],
+         "there are shapes, pixels, inception, dinov2, clip, lpips-alex, lpips-vgg"),
         (["shapes", "--suite", "quick", "--extractors", "lpips-vgg"], "no weights at"),
         (["shapes", "--suite", "quick", "--adapter", "none.safetensors"], "none.safetensors"),
         (["nowhere/at/all", "--suite", "quick"], "nowhere/at/all"),

@@ -114,6 +114,9 @@ def test_dry_run_looks_for_the_device(
 def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_bytes("\ufeffa red circle\n".encode())
-    text = f"method: {{layers: [1]}}\nworld: none\ndata: {{prompts_file: {file}}}"
+    text = (
+        "method: {name: ladd, layers: [1]}\noptim: {heads: {}}\nworld: none\n"
+        f"data: {{prompts_file: {file}}}"
+    )
     experiment: Experiment = from_yaml(text)
     assert lines_of(experiment, None, 1, "x") == ["a red circle"]

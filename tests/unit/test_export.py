@@ -55,8 +55,8 @@ def built(family: ZImage, student: Backbone | None = None) -> Built:
             for p in student.parameters():
                 p.mul_(1.01)
     return Built(
-        family=family, world=None, method=cast(Any, Trained(student)), batches=nothing,
-        samples_key={}, optims={}, hooks=[], device=torch.device("cpu"),
+        family=family, teacher=family, world=None, method=cast(Any, Trained(student)),
+        batches=nothing, samples_key={}, optims={}, hooks=[], device=torch.device("cpu"),
     )  # fmt: skip
 
 

@@ -43,8 +43,12 @@ def drawn(count: int, seed: int = 0, split: str | None = None):
     return specs, [say(s, rng) for s in specs], [scene_for(CFG, s, rng) for s in specs]
 
 
-def judged(scene: Scene, prompt: str) -> dict[str, bool]:
-    return {part: bool(v[0]) for part, v in judge(render([scene]), [prompt]).items()}
+def judged(scene: Scene, prompt: str) -> dict[str, float]:
+    return {part: float(v[0]) for part, v in judge(render([scene]), [prompt]).items()}
+
+
+def wrong_in(verdict: dict[str, float]) -> set[str]:
+    return {part for part in PARTS if verdict[part] == 0}
 
 
 def thing(shape="circle", x=0.5, y=0.5, radius=0.13, colour=RED, angle=0.4) -> Thing:
@@ -105,15 +109,34 @@ def test_what_is_found_is_what_was_drawn() -> None:
 )
 def test_each_part_is_judged_by_itself(prompt: str, wrong: set[str]) -> None:
     verdict = judged(Scene(GRAY, (thing(radius=0.1),)), prompt)
-    assert {p for p in PARTS if not verdict[p]} == wrong
+    assert wrong_in(verdict) == wrong
     assert verdict["all"] == (not wrong)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("a red circle", set()),
+        ("a red circle on a black background", {"background"}),
+        ("a small red circle and a blue square", {"size"}),
+        ("a red circle left of a blue square", {"relation"}),
+        ("a large red circle left of a blue square , gray background",
+         {"size", "relation", "background"}),
+    ],
+)  # fmt: skip
+def test_what_nobody_asked_for_is_neither_right_nor_wrong(prompt: str, asked: set[str]) -> None:
+    for scene in (Scene(GRAY, (thing(),)), Scene(GRAY, ())):
+        found = judge(render([scene, scene]), [prompt, "a red circle"])
+        for row, own in enumerate((asked, set())):
+            assert {p for p in PARTS if np.isnan(found[p][row])} == set(PARTS[3:]) - own
+        assert found["all"].dtype == bool and found["all"][1] == bool(scene.things)
 
 
 def test_swapped_relations_and_swapped_colours() -> None:
     scene = Scene(GRAY, (thing(x=0.25), thing("square", x=0.75, colour=BLUE)))
     assert judged(scene, "a red circle left of a blue square")["all"]
     swapped = judged(scene, "a red circle right of a blue square")
-    assert {p for p in PARTS if not swapped[p]} == {"relation"}
+    assert wrong_in(swapped) == {"relation"}
     bound = judged(scene, "a blue circle and a red square")
     assert not bound["colour"] or not bound["shape"]
 

@@ -14,12 +14,14 @@ from PIL import Image
 from rich.console import Console
 
 from fewstep.cli.evaluation import evaluate_run
+from fewstep.cli.figures import show
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest, SampleRequest
 from fewstep.data import cache
 from fewstep.data.cache import Key
 from fewstep.data.precompute import Told
 from fewstep.errors import UserError
+from fewstep.evaluate.gallery import RECORD
 from fewstep.evaluate.generate import GenerationSpec, fingerprint, generate
 from fewstep.evaluate.grids import Column, to_bytes, write_grid
 from fewstep.experiment.builder import (
@@ -228,6 +230,8 @@ def sample(request: SampleRequest, console: Console) -> int:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {request.out}: {error.strerror}") from None
+    # Before the first picture: one that is killed would leave new pictures under the old record.
+    (request.out / RECORD).unlink(missing_ok=True)
     for i, pixels in enumerate(to_bytes(images)):
         row, seed = divmod(i, len(spec.seeds))
         with replacing(request.out / f"{row:04d}_seed{spec.seeds[seed]}.png") as temporary:
@@ -237,7 +241,7 @@ def sample(request: SampleRequest, console: Console) -> int:
         seeds=len(spec.seeds),
     )  # fmt: skip
     record = spec.to_json() | {"prompts": list(spec.prompts), "dtype": request.dtype}
-    write_atomic(request.out / "samples.json", json.dumps(record, indent=1).encode() + b"\n")
+    write_atomic(request.out / RECORD, json.dumps(record, indent=1).encode() + b"\n")
     console.print(f"wrote {request.out}")
     return 0
 
@@ -263,18 +267,25 @@ def evaluate(directory: Path, experiment: Experiment, command: str, console: Con
         )
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    with telling("pictures", console) as told:
-        device = choose_device(experiment)
+    device = choose_device(experiment)
+    with Run.open(directory), telling("pictures", console) as told:
         path = evaluate_run(experiment, directory, student, device, command, told)
-    console.print(f"wrote {path}")
-    return 0
+    return shown(path.parent, console)
 
 
 def evaluate_models(request: EvalRequest, command: str, console: Console) -> int:
     """Measure models by a suite."""
     with telling("pictures", console) as told:
         path = judge_models(request, command, told)
-    console.print(f"wrote {path}")
+    return shown(path.parent, console)
+
+
+def shown(directory: Path, console: Console) -> int:
+    """The figures of an evaluation, and the command that makes its page."""
+    show(directory, console)
+    console.print("the page of it is made by\n  " + shlex.join(
+        ["fewstep", "report", str(directory)]
+    ))  # fmt: skip
     return 0
 
 

@@ -14,6 +14,7 @@ from fewstep.cli.verbs import EvalRequest
 from fewstep.errors import UserError
 from fewstep.evaluate import lpips
 from fewstep.evaluate.features import FeatureCache, make_extractors
+from fewstep.evaluate.folder import held
 from fewstep.evaluate.gallery import true_pictures
 from fewstep.evaluate.generate import Progress
 from fewstep.evaluate.gram import mean_pairwise_lpips
@@ -62,19 +63,20 @@ def evaluate_models(request: EvalRequest, command: str, told: Progress) -> Path:
         features=caches, spreads=spreads, scores=scores_of(request.scores, device)
     )
     candidates = [candidate(asked, prompts, seeds, load, means) for asked in rows]
-    if standard:
-        reference = candidate(standard[0], prompts, seeds, load, means).draw(told).pictures
-    else:
-        assert world is not None  # `reference_of` sees to it
-        reference = true_pictures(world, prompts, seeds)
-        candidates.insert(0, truth_row(world, prompts, seeds))
-    try:
-        judged = judge(candidates, reference, world, instruments, told)
-    finally:
-        for cache in caches.values():
-            cache.flush()
-    judged.notes.extend(notes)
-    return write(request, suite, judged, models, lines, out, command)
+    with held(out):
+        if standard:
+            reference = candidate(standard[0], prompts, seeds, load, means).draw(told).pictures
+        else:
+            assert world is not None  # `reference_of` sees to it
+            reference = true_pictures(world, prompts, seeds)
+            candidates.insert(0, truth_row(world, prompts, seeds))
+        try:
+            judged = judge(candidates, reference, world, instruments, told)
+        finally:
+            for cache in caches.values():
+                cache.flush()
+        judged.notes.extend(notes)
+        return write(request, suite, judged, models, lines, out, command)
 
 
 def reference_of(request: EvalRequest) -> list[Asked]:

@@ -56,17 +56,23 @@ class SampleRequest:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights."""
     out: Path = Path("pictures")
-    """A folder; files of the same names in it are replaced."""
+    """A folder; files of the same names in it are replaced, and so is its samples.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRequest:
     """Any models or folders of pictures, measured side by side on the same prompts and noise."""
 
-    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")]
+    models: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="MODEL", help_behavior_hint="(required: one or more)"),
+    ]
     """MODEL, MODEL@STEPS or MODEL@STEPS,w=W: a diffusers directory, a hub id, "shapes", a run
-    directory, or a folder of pictures that `fewstep sample` has made."""
-    suite: SuiteName
+    directory, or a folder of pictures that `fewstep sample` has made. Without --suite one finished
+    run is measured."""
+    suite: Annotated[SuiteName, tyro.conf.arg(help_behavior_hint="(required for models)")]
+    """How many prompts and seeds, and what is measured; retention draws every model at 1, 2, 4, 8,
+    16 and 30 steps, whatever @STEPS and --steps say."""
     out: Path | None = None
     """Where pictures and evaluation.json go; none is evaluations/SUITE. The same command goes on
     where it was stopped."""
@@ -90,8 +96,8 @@ class EvalRequest:
     """None is as many as the suite says; so are the seeds."""
     seeds: int | None = None
     extractors: tuple[str, ...] | None = None
-    """shapes, pixels, inception, dinov2, clip; with :DIR or :HUB-ID for other weights. None is what
-    the suite says."""
+    """shapes, pixels, inception, dinov2, clip, with :DIR or :HUB-ID for other weights; lpips-alex
+    and lpips-vgg. None is what the suite says."""
     scores: tuple[str, ...] = ()
     """clip, pickscore, aesthetic, with the source of their weights behind a colon."""
     batch: int = 32

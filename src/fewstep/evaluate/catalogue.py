@@ -5,13 +5,19 @@ The words go into `evaluation.json` beside the numbers, so a report needs no tab
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+from fewstep.evaluate.statistics import Estimate
 
 Group = Literal["fidelity", "adherence", "categories", "diversity", "quality", "collapse"]
 """The table a metric stands in."""
 
 LOWER, HIGHER, ONE = "lower is better", "higher is better", "1 is the truth"
+AS_TRUTH = "as the truth"
+"""Best near what true pictures of the same prompts get: more is as wrong as less."""
+NEAR = "Best near the true pictures' value; without a world, near the reference model's."
 
 EXTRACTORS = {
     "shapes": "Shapes",
@@ -33,9 +39,15 @@ class Metric:
     explained: str = ""
     percent: bool = False
     target: float | None = None
-    """The value of the truth, marked in plots."""
+    """The best value, marked in plots; where that is "as the truth", it is known beside a truth."""
     main: bool = False
     """One of the few that everybody should see."""
+
+    def beside(self, truth: Estimate | None) -> Metric:
+        """The same with the target that true pictures give it, where they were measured."""
+        if self.better != AS_TRUTH or truth is None or not math.isfinite(truth.value):
+            return self
+        return replace(self, target=truth.value)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,15 +89,17 @@ OF_FEATURES = {
         explained="Share of the reference's neighbourhoods that hold a picture.",
     ),
     "vendi": Metric(
-        label="Vendi score", group="diversity", better=HIGHER,
-        explained="How many different pictures the seeds of a prompt amount to.",
+        label="Vendi score", group="diversity", better=AS_TRUTH,
+        explained="How many different pictures the seeds of a prompt amount to; bad pictures can "
+        f"differ more than true ones. {NEAR}",
     ),
     "distance": Metric(
-        label="Feature distance", group="diversity", better=HIGHER,
-        explained="Mean cosine distance between the seeds of a prompt.",
+        label="Feature distance", group="diversity", better=AS_TRUTH,
+        explained="Mean cosine distance between the seeds of a prompt; bad pictures can differ "
+        f"more than true ones. {NEAR}",
     ),
     "prompt_share": Metric(
-        label="Share of the prompt", group="collapse", percent=True,
+        label="Share of the prompt", group="collapse", better=AS_TRUTH, percent=True,
         explained="How much of what differs between pictures the prompt explains. More than the "
         "truth's: the seeds are alike. Less: the prompts are.",
     ),
@@ -111,17 +125,17 @@ OF_PICTURES = {
         explained="How far apart the seeds of a prompt place its objects, relative to the truth.",
     ),
     "lpips_alex": Metric(
-        label="LPIPS (Alex)", group="diversity", better=HIGHER,
-        explained="Mean perceptual distance between the seeds of a prompt.",
+        label="LPIPS (Alex)", group="diversity", better=AS_TRUTH,
+        explained=f"Mean perceptual distance between the seeds of a prompt. {NEAR}",
     ),
     "lpips_vgg": Metric(
-        label="LPIPS (VGG)", group="diversity", better=HIGHER,
-        explained="Mean perceptual distance between the seeds of a prompt.",
+        label="LPIPS (VGG)", group="diversity", better=AS_TRUTH,
+        explained=f"Mean perceptual distance between the seeds of a prompt. {NEAR}",
     ),
     "pixel_std": Metric(
-        label="Pixel spread", group="diversity",
-        explained="Standard deviation over the seeds of a prompt at each pixel; noise raises it "
-        "too.",
+        label="Pixel spread", group="diversity", better=AS_TRUTH,
+        explained="Standard deviation over the seeds of a prompt at each pixel; noise raises it. "
+        f"{NEAR}",
     ),
     "sharpness": Metric(
         label="Sharpness", group="quality", better=ONE, target=1.0, main=True,

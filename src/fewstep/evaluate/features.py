@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import digest
 from fewstep.evaluate.grids import to_bytes
+from fewstep.evaluate.lpips import TRUNKS
 from fewstep.runs import write_atomic
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes.features import WEIGHTS, extract, load_features
@@ -186,7 +187,8 @@ def parse_extractor(text: str) -> tuple[str, str | None]:
     """("clip", "DIR") of "clip:DIR"; UserError for an unknown name."""
     name, colon, source = text.partition(":")
     if name not in EXTRACTORS:
-        raise UserError(f"there is no extractor {name!r}; there are {', '.join(EXTRACTORS)}")
+        known = ", ".join([*EXTRACTORS, *TRUNKS])
+        raise UserError(f"there is no extractor {name!r}; there are {known}")
     if colon and (not source or name in OWN_WEIGHTS):
         raise UserError(
             f"the extractor {name} has weights of its own; leave {text[len(name) :]!r} out"

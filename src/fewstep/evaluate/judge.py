@@ -17,7 +17,7 @@ from fewstep.evaluate import diversity
 from fewstep.evaluate.gallery import Pictures, true_pictures
 from fewstep.evaluate.generate import GenerationSpec, Progress, silent
 from fewstep.evaluate.measures import Instruments, Measures, measure
-from fewstep.evaluate.metrics import draws, estimates, refused
+from fewstep.evaluate.metrics import draws, estimates, minus, refused
 from fewstep.evaluate.results import Comparison, Cost, Role, Row
 from fewstep.evaluate.statistics import Draws, Estimate, estimate, gap_closed, prompt_weights
 from fewstep.rng import seed_of
@@ -161,16 +161,20 @@ def uneven(measures: Mapping[str, Measures]) -> list[str]:
 
 def difference(judged: Judged, a: str, b: str, metric: str, what: str | None = None) -> Comparison:
     """a - b of a metric, paired."""
-    minus = judged.draws[a][metric] - judged.draws[b][metric]
+    own, other = judged.measures[a], judged.measures[b]
+    found = minus(metric, own, other, judged.draws[a][metric], judged.draws[b][metric])
     name = what or f"{metric.replace('_', ' ')}, {a} minus {b}"
-    return Comparison(name=name, metric=metric, estimate=estimate(minus, *judged.size(a, b)))
+    return Comparison(name=name, metric=metric, rows=(a, b), estimate=found)
 
 
 def kid_gap(judged: Judged, start: str, end: str, student: str, what: str) -> Comparison:
     """Share of the KID gap between two rows that a third has closed."""
     kids = [judged.draws[name]["kid"] for name in (start, end, student)]
     found = estimate(gap_closed(*kids), *judged.size(start, end, student))
-    return Comparison(name=what, metric="kid_gap_closed", goal=GAP_GOAL, estimate=found)
+    return Comparison(
+        name=what, metric="kid_gap_closed", rows=(student, start, end), goal=GAP_GOAL,
+        estimate=found,
+    )  # fmt: skip
 
 
 def recovered(judged: Judged, start: str, end: str, adapted: str, metric: str) -> Comparison:
@@ -178,4 +182,5 @@ def recovered(judged: Judged, start: str, end: str, adapted: str, metric: str) -
     three = [judged.draws[name][metric] for name in (start, adapted, end)]
     found = estimate(diversity.recovered(*three), *judged.size(start, end, adapted))
     what = f"share of the {metric.replace('_', ' ')} gap recovered by {adapted}"
-    return Comparison(name=what, metric=f"{metric}_recovered", estimate=found)
+    rows = adapted, start, end
+    return Comparison(name=what, metric=f"{metric}_recovered", rows=rows, estimate=found)

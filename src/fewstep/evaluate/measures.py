@@ -58,8 +58,9 @@ class Measures:
     n_seeds: int
     features: Mapping[str, Array]
     """(n, d) by extractor."""
-    adherence: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """(n,) by part of what was asked, "all" of it first; empty without a world."""
+    adherence: Mapping[str, NDArray] = field(default_factory=dict)
+    """(n,) by part of what was asked, "all" of it first; a part is NaN where the prompt does not
+    ask for it. Empty without a world."""
     categories: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """(prompts,) by kind of prompt."""
     pictures: Mapping[str, Array] = field(default_factory=dict)
@@ -111,7 +112,7 @@ def measure(
     }
     return Measures(
         prompts=prompts, n_seeds=each, features=joined["features"],
-        adherence={name: right.astype(bool) for name, right in joined["adherence"].items()},
+        adherence=joined["adherence"],
         categories={} if world is None else world.categories(prompts),
         pictures=joined["pictures"], scores=joined["scores"], spreads=joined["spreads"],
     )  # fmt: skip

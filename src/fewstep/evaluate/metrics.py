@@ -17,6 +17,7 @@ from fewstep.evaluate.statistics import (
     divide,
     estimate,
     estimate_share,
+    estimate_share_difference,
     mean,
 )
 
@@ -82,16 +83,27 @@ def refused(model: Measures, reference: Measures) -> list[str]:
 
 
 def adherence_draws(model: Measures, weights: Weights) -> dict[str, Draws]:
-    """Shares of pictures, in all and of the prompts of each kind (as GenEval has it, Ghosh et al.
-    2023, arXiv:2310.11513)."""
+    """Shares of pictures: in all, of the prompts that ask for each part, and of those of each kind
+    (as GenEval has it, Ghosh et al. 2023, arXiv:2310.11513). A part that no prompt asks for has no
+    share."""
+    asking = prompts_asking(model)
     found = {
         "adherence" if part == "all" else f"adherence_{part}": mean(right, model.index, weights)
         for part, right in model.adherence.items()
+        if asking[part]
     }
     for kind, of_kind in model.categories.items():
         right = np.where(of_kind[model.index], model.adherence["all"], np.nan)
         found[f"category_{kind}"] = mean(right, model.index, weights)
     return found
+
+
+def prompts_asking(model: Measures) -> dict[str, int]:
+    """How many prompts ask for each part; all of them for "all"."""
+    return {
+        part: len(np.unique(model.index[~np.isnan(right.astype(np.float64))]))
+        for part, right in model.adherence.items()
+    }
 
 
 def diversity_draws(model: Measures, reference: Measures, weights: Weights) -> dict[str, Draws]:
@@ -138,19 +150,32 @@ def evaluate(model: Measures, reference: Measures, weights: Weights) -> dict[str
 
 
 def estimates(model: Measures, found: Mapping[str, Draws]) -> dict[str, Estimate]:
-    """The intervals of draws; a category counts its own prompts."""
-    n, seeds = model.size
-    of_kind = {f"category_{kind}": int(own.sum()) for kind, own in model.categories.items()}
+    """The intervals of draws; a category and a part count the prompts that they are of."""
+    seeds = model.n_seeds
     return {
         key: (estimate_share if key.startswith(SHARES) else estimate)(
-            values, of_kind.get(key, n), seeds
+            values, prompts_of(model, key), seeds
         )
         for key, values in found.items()
     }
 
 
+def prompts_of(model: Measures, key: str) -> int:
+    """How many prompts a metric stands on."""
+    own = {f"category_{kind}": int(of.sum()) for kind, of in model.categories.items()}
+    own |= {f"adherence_{part}": count for part, count in prompts_asking(model).items()}
+    return own.get(key, len(model.prompts))
+
+
 def compare(a: Measures, b: Measures, reference: Measures, weights: Weights) -> dict[str, Estimate]:
     """Paired differences a - b of every metric that both have."""
     of_a, of_b = draws(a, reference, weights), draws(b, reference, weights)
-    size = len(a.prompts), min(a.n_seeds, b.n_seeds)
-    return {key: estimate(of_a[key] - of_b[key], *size) for key in of_a if key in of_b}
+    return {key: minus(key, a, b, of_a[key], of_b[key]) for key in of_a if key in of_b}
+
+
+def minus(key: str, a: Measures, b: Measures, of_a: Draws, of_b: Draws) -> Estimate:
+    """The paired difference of one metric, from its draws of a and of b on the same prompts."""
+    size = prompts_of(a, key), min(a.n_seeds, b.n_seeds)
+    if key.startswith(SHARES):
+        return estimate_share_difference(of_a, of_b, *size)
+    return estimate(of_a - of_b, *size)

@@ -1,10 +1,11 @@
 """What an evaluation found, and `evaluation.json`, in which a report reads it.
 
-    {"schema": 2, "suite": str, "question": str, "world": str, "commands": [str],
+    {"schema": 3, "suite": str, "question": str, "world": str, "commands": [str],
      "metrics": {key: {"label", "group", "better", "explained", "percent", "target", "main"}},
      "rows": [{"name", "role", "spec": {...} or null, "metrics": {key: estimate},
                "cost": {"seconds", "images", "model_calls", "peak_memory_mb"} or null}],
-     "comparisons": [{"name", "metric": key, "goal": number or null, "estimate": estimate}],
+     "comparisons": [{"name", "metric": key, "rows": [name of a row], "goal": number or null,
+                      "estimate": estimate}],
      "grids": [{"file": path inside the directory, "caption": str}],
      "sheets": [{"file", "caption", "row": name of a row, "prompt"}],
      "curves": [{"title", "caption", "x": label, "y": label,
@@ -12,7 +13,8 @@
      "notes": [str]}
 
 with estimate = {"value", "low", "high", "n_prompts", "n_seeds", "n_runs"}, null where undefined.
-The comparison with the metric "kid_gap_closed" carries the report's verdict.
+The comparison with the metric "kid_gap_closed" carries the report's verdict. The first of a
+comparison's rows is the one that it is about.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.statistics import Estimate
 from fewstep.runs import write_atomic
 
-SCHEMA = 2
+SCHEMA = 3
 
 Role = Literal["truth", "teacher_full", "teacher_few", "student", "other"]
 """What a row is in the story: the report asks how far the student went from few to full."""
@@ -73,6 +75,9 @@ class Comparison:
 
     name: str
     metric: str
+    rows: tuple[str, ...]
+    """Names: the row that the number is about, then those that it is held against. A difference has
+    (a, b) and is a - b; a share of a gap has (student, start, end)."""
     estimate: Estimate
     goal: float | None = None
 
@@ -80,6 +85,7 @@ class Comparison:
         return {
             "name": self.name,
             "metric": self.metric,
+            "rows": list(self.rows),
             "goal": self.goal,
             "estimate": self.estimate.to_json(),
         }
@@ -150,13 +156,16 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         keys = [key for row in self.rows for key in row.metrics]
         keys += [comparison.metric for comparison in self.comparisons]
+        truth = next((row.metrics for row in self.rows if row.role == "truth"), {})
         return {
             "schema": SCHEMA,
             "suite": self.suite,
             "question": self.question,
             "world": self.world,
             "commands": list(self.commands),
-            "metrics": {key: metric(key).to_json() for key in dict.fromkeys(keys)},
+            "metrics": {
+                key: metric(key).beside(truth.get(key)).to_json() for key in dict.fromkeys(keys)
+            },
             "rows": [row.to_json() for row in self.rows],
             "comparisons": [c.to_json() for c in self.comparisons],
             "grids": [{"file": file, "caption": text} for file, text in self.grids.items()],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fewstep.report.collect import RunRecord
 from fewstep.report.numbers import TIMES, duration
@@ -38,11 +38,17 @@ def training_costs(records: Sequence[RunRecord]) -> list[tuple[str, list[Cell]]]
         for seconds in (training.seconds, training.cpu_seconds, training.gpu_seconds):
             cells.append(Cell("n/a") if seconds is None else Cell(duration(seconds), "", seconds))
         cells.append(memory(training.peak_memory_mb))
-        processor = record.env.get("gpu", record.env.get("cpu", ""))
-        count = record.env.get("cpus")
-        cells.append(Cell(f"{processor} {TIMES} {count}" if count else processor))
+        cells.append(Cell(processor(record.env)))
         found.append((record.name, cells))
     return found
+
+
+def processor(env: Mapping[str, str]) -> str:
+    """What it ran on: the GPU, else the processor with its number of cores."""
+    if "gpu" in env:
+        return env["gpu"]
+    name, count = env.get("cpu", ""), env.get("cpus")
+    return f"{name} {TIMES} {count}" if count else name
 
 
 def memory(megabytes: float | None) -> Cell:

@@ -1,4 +1,4 @@
-"""Reads `evaluation.json`, schema 2, as `fewstep.evaluate.results` documents it.
+"""Reads `evaluation.json`, schema 3, as `fewstep.evaluate.results` documents it.
 
 What a metric is called, where it belongs and which way it is better stand in the file beside the
 numbers. Whatever is missing or of another type is a RunError.
@@ -26,11 +26,11 @@ from fewstep.report.results import (
 from fewstep.report.typed import Node, WrongShape, read_json
 from fewstep.runs import RunError
 
-SCHEMA = 2
+SCHEMA = 3
 GROUPS = ("fidelity", "adherence", "categories", "diversity", "quality", "collapse")
 """In the order in which their tables stand."""
 ROLES = ("truth", "teacher_full", "teacher_few", "student", "other")
-BETTER = ("higher is better", "lower is better", "1 is the truth", "")
+BETTER = ("higher is better", "lower is better", "1 is the truth", "as the truth", "")
 
 
 def read_evaluation(directory: Path) -> Evaluation:
@@ -62,6 +62,15 @@ def evaluation(root: Node, directory: Path) -> Evaluation:
     for r in rows:
         for key in r.metrics:
             known(Node(key, f"the row {r.name!r}"))
+    names = {r.name for r in rows}
+
+    def compared(node: Node, metric: str) -> tuple[str, ...]:
+        found = tuple(name.text() for name in node.entries())
+        wanted = 2 if any(metric in r.metrics for r in rows) else 3  # a difference, or a share
+        if len(found) != wanted or not names.issuperset(found):
+            raise node.wrong(f"the names of {wanted} rows")
+        return found
+
     return Evaluation(
         suite=root.at("suite").text(),
         question=root.at("question").text(),
@@ -72,6 +81,7 @@ def evaluation(root: Node, directory: Path) -> Evaluation:
         comparisons=[
             Comparison(
                 name=node.at("name").text(), metric=known(node.at("metric")),
+                rows=compared(node.at("rows"), node.at("metric").text()),
                 goal=goal.number() if (goal := node.maybe("goal")) else None,
                 number=number(node.at("estimate")),
             )

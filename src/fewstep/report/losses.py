@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from fewstep.report.results import Comparison, Evaluation, Metric, Number, Row
 
 OF_THE_GAP = "kid"
@@ -11,17 +9,14 @@ OF_THE_GAP = "kid"
 
 
 def losses(evaluation: Evaluation, student: Row, full: Row) -> list[Comparison]:
-    """The paired comparisons by which the student is worse than the teacher at full steps.
-
-    A comparison does not say whose it is, but its value does: it is the difference of theirs.
-    """
+    """The paired comparisons by which the student is worse than the teacher at full steps."""
     found: list[Comparison] = []
     for c in evaluation.comparisons:
         own, other = student.metrics.get(c.metric), full.metrics.get(c.metric)
-        if c.metric != OF_THE_GAP and own and other:
-            theirs = math.isclose(c.number.value, own.value - other.value, abs_tol=1e-9)
-            if theirs and is_worse(c.number, own, other, evaluation.metrics[c.metric]):
-                found.append(c)
+        if c.metric == OF_THE_GAP or c.rows != (student.name, full.name) or not (own and other):
+            continue
+        if is_worse(c.number, own, other, evaluation.metrics[c.metric]):
+            found.append(c)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from fewstep.report.collect import RunRecord, collect
 from fewstep.report.numbers import named
-from fewstep.report.results import Evaluation, Picture, Point, Row, Sheet, Spec, TradeOff
+from fewstep.report.results import Evaluation, Metric, Picture, Point, Row, Sheet, Spec, TradeOff
 from fewstep.runs import RunError
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def merge(records: Sequence[RunRecord]) -> Evaluation:
         suite=named(sorted({e.suite for _, e in each if e.suite}) or [""]),
         question=questions.pop() if len(questions) == 1 else "How do these runs compare?",
         world=named(sorted({e.world for _, e in each if e.world}) or [""]),
-        metrics={key: m for _, e in reversed(each) for key, m in e.metrics.items()},
+        metrics=merged_metrics([e for _, e in each]),
         rows=[
             replace(row, run=whose(names))
             for (row, _), names in gathered(
@@ -135,6 +135,18 @@ def merge(records: Sequence[RunRecord]) -> Evaluation:
         curves=merged_curves(each),
         notes=[f"{name}: {note}" for name, e in each for note in e.notes],
     )
+
+
+def merged_metrics(each: Sequence[Evaluation]) -> dict[str, Metric]:
+    """As the first that knows a metric tells it; without a target where they have others: that of
+    the truth depends on the prompts."""
+    found: dict[str, Metric] = {}
+    for evaluation in each:
+        for key, own in evaluation.metrics.items():
+            known = found.setdefault(key, own)
+            if known.target != own.target:
+                found[key] = replace(known, target=None)
+    return found
 
 
 def gathered(

@@ -148,12 +148,13 @@ def facts(records: Sequence[RunRecord], evaluation: Evaluation) -> list[str]:
 
 
 def measured(evaluation: Evaluation) -> list[Number]:
-    """The numbers of all rows, less those of categories, each of which has prompts of its own."""
+    """The numbers of all rows that stand on all of their prompts: a kind of prompts and a part of
+    what is asked have fewer."""
     return [
         number
         for row in evaluation.rows
-        for key, number in row.metrics.items()
-        if evaluation.metrics[key].group != "categories"
+        for number in row.metrics.values()
+        if number.n_prompts == max(other.n_prompts for other in row.metrics.values())
     ]
 
 

@@ -82,8 +82,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
+    """A number about the first of `rows`, which are names, held against the others."""
+
     name: str
     metric: str
+    rows: tuple[str, ...]
     goal: float | None
     number: Number
     run: str = ""
@@ -140,6 +143,9 @@ class Evaluation:
     sheets: Sequence[Sheet] = ()
     curves: Sequence[TradeOff] = ()
     notes: Sequence[str] = ()
+
+    def with_name(self, name: str) -> Row | None:
+        return next((row for row in self.rows if row.name == name), None)
 
     def with_role(self, role: str) -> Row | None:
         return next((row for row in self.rows if row.role == role), None)

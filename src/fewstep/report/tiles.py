@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewstep.report.collect import RunRecord
-from fewstep.report.numbers import TIMES, duration
+from fewstep.report.costs import processor
+from fewstep.report.numbers import duration
 from fewstep.report.results import Evaluation, Row
 from fewstep.report.tables import cell, goal
 
@@ -37,16 +38,14 @@ def students(evaluation: Evaluation) -> list[Row]:
 
 
 def goals(evaluation: Evaluation) -> list[Tile]:
-    """A tile for each goal; of several students only the comparison knows which it is about."""
-    known = [c for c in evaluation.comparisons if c.goal is not None]
-    only = [row.name for row in students(evaluation)] if len(known) == 1 else []
+    """A tile for each goal, with the row that it is about."""
     found: list[Tile] = []
-    for c in known:
-        metric = evaluation.metrics[c.metric]
-        own = cell(c.number, metric.percent)
-        whose = only[0] if len(only) == 1 else c.name
-        beside = f"{whose}; goal {goal(c.goal, metric)}"
-        found.append(Tile(metric.label, own.text, sure(own.below), beside))
+    for c in evaluation.comparisons:
+        if c.goal is not None:
+            metric = evaluation.metrics[c.metric]
+            own = cell(c.number, metric.percent)
+            whose = f"{c.rows[0]}; goal {goal(c.goal, metric)}"
+            found.append(Tile(metric.label, own.text, sure(own.below), whose))
     return found
 
 
@@ -82,7 +81,5 @@ def training(record: RunRecord) -> list[Tile]:
     known = record.training
     if known is None or known.seconds is None:
         return []
-    processor = record.env.get("gpu", record.env.get("cpu", ""))
-    count = record.env.get("cpus")
-    machine = f"{processor} {TIMES} {count}" if count else processor
-    return [Tile("Training", duration(known.seconds), f"{known.steps} steps", machine)]
+    took, machine = duration(known.seconds), processor(record.env)
+    return [Tile("Training", took, f"{known.steps} steps", machine)]

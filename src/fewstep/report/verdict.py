@@ -24,10 +24,15 @@ class Verdict:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """The answer of one evaluation: the share of the gap closed, else the clearest difference."""
-    closed = [c for c in evaluation.comparisons if c.metric == GAP_CLOSED]
     students = [row for row in evaluation.rows if row.role == "student"]
-    if len(closed) == len(students) == 1:  # of more it is not known which belongs to which
-        return gap(closed[0], students[0], evaluation)
+    closed = [
+        (c, student)
+        for c in evaluation.comparisons
+        for student in students
+        if c.metric == GAP_CLOSED and c.rows[0] == student.name
+    ]
+    if len(closed) == 1:  # of several no single answer holds
+        return gap(*closed[0], evaluation)
     models = drawn(evaluation.rows)
     if not models:
         return Verdict("Not measured yet", "There is no evaluation of a model here.")
@@ -59,7 +64,7 @@ def drawn(rows: Sequence[Row]) -> list[Row]:
 
 def gap(closed: Comparison, student: Row, evaluation: Evaluation) -> Verdict:
     """How far the student went from the teacher at few steps to the teacher at full steps."""
-    few, full = evaluation.with_role("teacher_few"), evaluation.with_role("teacher_full")
+    few, full = (evaluation.with_name(name) for name in closed.rows[1:])
     lost = losses(evaluation, student, full) if full else []
     after = ""
     if full and lost:

@@ -34,8 +34,9 @@ class World(Protocol):
         ...
 
     def adherence(self, images: Pixels, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Boolean arrays, one value an image: "all" (everything right), and the parts
-        "count", "colour", "shape", "size", "background", "relation" (True where not asked)."""
+        """Arrays, one value an image: "all" (everything right), boolean, and the parts "count",
+        "colour", "shape", "size", "background", "relation": 1 right, 0 wrong, NaN where the prompt
+        does not ask for it."""
         ...
 
     def categories(self, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:

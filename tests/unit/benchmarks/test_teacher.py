@@ -42,6 +42,8 @@ def test_validation_chooses_and_test_prompts_are_claimed(
         counts = {m: (e["n_prompts"], e["n_seeds"]) for m, e in row["metrics"].items()}
         assert counts.pop("layout_diversity") == (8, 3)
         kinds = [counts.pop(m)[0] for m in list(counts) if m.startswith("category_")]
+        asked = [counts.pop(f"adherence_{part}") for part in ("size", "background")]
+        assert all(0 < prompts < 10 and seeds == 2 for prompts, seeds in asked)
         assert set(counts.values()) == {(10, 2)} and sum(kinds) == 10
     assert bounds[0]["metrics"]["adherence"]["value"] == 1
     found = {c.id: c for c in claims.read(tmp_path / "results" / "spine.json")}

@@ -67,7 +67,15 @@ def test_comparisons_are_paired_and_of_the_right_sign() -> None:
     start, end = measured(images() * 0.3), measured(images())
     assert metrics.compare(start, end, TRUTH, WEIGHTS)["kid"].low > 0
     same = metrics.compare(end, end, TRUTH, WEIGHTS)
-    assert all(d.value == d.low == d.high == 0 for d in same.values())
+    assert all(d.value == 0 for d in same.values())
+    # all right in both: no resample moves that, so exact bounds tell how sure it is
+    values = metrics.evaluate(end, TRUTH, WEIGHTS)
+    for key, d in same.items():
+        fixed = key.startswith(metrics.SHARES) and values[key].value in (0, 1)
+        rest = 1 - 0.025 ** (1 / d.n_prompts) if fixed else 0
+        assert (d.low, d.high) == pytest.approx((-rest, rest)), key
+    assert (same["adherence"].n_prompts, same["category_red"].n_prompts) == (24, 8)
+    assert same["adherence"].high == pytest.approx(0.1425, abs=1e-4)
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
@@ -99,6 +107,24 @@ def test_a_category_counts_its_own_prompts() -> None:
     found = metrics.evaluate(measured(wrong), TRUTH, WEIGHTS)["category_red"]
     assert (found.value, found.n_prompts, found.n_seeds) == (pytest.approx(6 / 8), 8, 4)
     assert found.low < found.value < found.high
+
+
+def test_a_part_counts_the_prompts_that_ask_for_it() -> None:
+    """The 8 red prompts ask for a shade, 2 of them in vain; nobody asks for a frame."""
+    red = np.array([prompt.startswith("red") for prompt in PROMPTS])[TRUTH.index]
+    shade = np.where(red, TRUTH.index > 3, np.nan)  # prompts 0 and 3 are red and wrong
+    parts = {**TRUTH.adherence, "shade": shade, "frame": np.full(96, np.nan)}
+    found = metrics.evaluate(replace(TRUTH, adherence=parts), TRUTH, WEIGHTS)
+    own = found["adherence_shade"]
+    assert (own.value, own.n_prompts, own.n_seeds) == (0.75, 8, 4)
+    assert own.low < 0.75 < own.high
+    assert "adherence_frame" not in found
+    # where all who ask got it, the exact bound is that of 8 prompts
+    right = replace(TRUTH, adherence={**parts, "shade": np.where(red, 1.0, np.nan)})
+    own = metrics.evaluate(right, TRUTH, WEIGHTS)["adherence_shade"]
+    assert (own.value, own.low) == (1, pytest.approx(0.025 ** (1 / 8)))
+    minus = metrics.compare(right, replace(TRUTH, adherence=parts), TRUTH, WEIGHTS)
+    assert (minus["adherence_shade"].value, minus["adherence_shade"].n_prompts) == (0.25, 8)
 
 
 def test_draws_are_those_of_each_metric_on_model_and_reference_of_unequal_seeds() -> None:

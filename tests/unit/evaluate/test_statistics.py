@@ -11,6 +11,7 @@ from fewstep.evaluate.statistics import (
     Estimate,
     estimate,
     estimate_share,
+    estimate_share_difference,
     mean,
     over_runs,
     prompt_weights,
@@ -95,3 +96,17 @@ def test_a_share_of_all_or_none_still_has_an_interval() -> None:
     assert (none.low, none.high) == pytest.approx((0.0, 0.1684), abs=1e-4)
     half = np.linspace(0.4, 0.6, 101)
     assert estimate_share(half, 20, 4) == estimate(half, 20, 4)
+
+
+def test_a_difference_of_shares_of_all_or_none_has_an_interval() -> None:
+    ones, zeros, half = np.ones(101), np.zeros(101), np.linspace(0.4, 0.6, 101)
+    # 20 of 20 leave 0.8316 and none of 20 leave 0.1684, as above
+    for a, b, value, low, high in (
+        (ones, ones, 0, -0.1684, 0.1684), (zeros, zeros, 0, -0.1684, 0.1684),
+        (ones, zeros, 1, 0.6632, 1), (zeros, ones, -1, -1, -0.6632),
+    ):  # fmt: skip
+        found = estimate_share_difference(a, b, 20, 4)
+        assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-4)
+        assert (found.n_prompts, found.n_seeds) == (20, 4)
+    # one of them moves, and so does the difference
+    assert estimate_share_difference(half, ones, 20, 4) == estimate(half - ones, 20, 4)

@@ -33,8 +33,17 @@ def row(
     return Row(name=name, role=role, metrics=metrics, spec=spec(prompts), run=run)
 
 
-def difference(metric: str, name: str, estimate: Number) -> Comparison:
-    return Comparison(name=name, metric=metric, goal=None, number=estimate)
+def difference(
+    metric: str, name: str, estimate: Number, rows: tuple[str, str] = ("A", "B")
+) -> Comparison:
+    return Comparison(name=name, metric=metric, goal=None, number=estimate, rows=rows)
+
+
+def gap(
+    estimate: Number, goal: float | None = 0.8, rows: tuple[str, str, str] = ("S", "few", "full")
+) -> Comparison:
+    """How much of the way from the second to the third row the first has gone."""
+    return Comparison(name="", metric="kid_gap_closed", goal=goal, number=estimate, rows=rows)
 
 
 def evaluation(

@@ -1,4 +1,4 @@
-"""evaluation.json, schema 2: read whole, and refused in one sentence where it is not that."""
+"""evaluation.json, schema 3: read whole, and refused in one sentence where it is not that."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def test_what_is_written_is_read(directory: Path) -> None:
     kid, adherence = found.metrics["kid"], found.metrics["adherence"]
     assert (kid.group, kid.better, kid.target, kid.main) == ("fidelity", "lower is better", 0, True)
     assert adherence.percent and not kid.percent
+    assert found.comparisons[0].rows == (STUDENT, FEW, FULL)
+    assert found.comparisons[1].rows == (STUDENT, FULL)
     assert found.comparisons[0].goal == 0.8 and found.comparisons[1].goal is None
     assert found.sheets[5].row == STUDENT and found.sheets[5].picture.path.is_file()
     steps = found.curves[0].lines["Student"]
@@ -68,7 +70,7 @@ ESTIMATE = ("rows", 1, "metrics", "kid")
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (put("schema", value=1), "its schema is 1"),
+        (put("schema", value=2), "its schema is 2"),
         (put("schema", value="gone"), "schema is missing"),
         (put("notes", value="gone"), "notes is missing"),
         (put("question", value=3), "question must be a text, got 3"),
@@ -87,6 +89,10 @@ ESTIMATE = ("rows", 1, "metrics", "kid")
         (put("metrics", "kid", "better", value="higher"), "better must be one of"),
         (put("rows", 1, "spec", "sigmas", value="gone"), "spec.sigmas is missing"),
         (put("rows", 1, "cost", "images", value=-1), "cost.images must be a whole number, got -1"),
+        (put("comparisons", 1, "rows", value="gone"), r"comparisons\[1\].rows is missing"),
+        (put("comparisons", 1, "rows", value=[STUDENT]), "rows must be the names of 2 rows"),
+        (put("comparisons", 1, "rows", value=[STUDENT, "x"]), "must be the names of 2 rows"),
+        (put("comparisons", 0, "rows", value=[STUDENT, FEW]), "must be the names of 3 rows"),
         (put("grids", 0, "file", value="../x.png"), "is not a file inside"),
         (put("sheets", 0, "file", value="sheets/none.png"), "is not a file inside"),
         (put("curves", 0, "lines", 0, "points", value=None), r"points must be a list, got None"),
@@ -106,7 +112,7 @@ def test_anything_else_is_one_sentence_with_the_way_out(
     finally:
         path.write_text(before)
     assert str(caught.value).endswith("; write it anew with `fewstep eval`")
-    assert str(caught.value).startswith(f"{path} is not an evaluation of schema 2: ")
+    assert str(caught.value).startswith(f"{path} is not an evaluation of schema 3: ")
 
 
 def test_a_file_outside_the_directory_is_refused_though_it_is_there(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.unit.report.demo_run import FEW, FULL, PROMPTS, STUDENT, Invented, de
 from fewstep.report.collect import RunRecord
 from fewstep.report.configs import differences, side_by_side
 from fewstep.report.merge import collect_all, distinct, merge, warnings
-from fewstep.report.results import Number
+from fewstep.report.results import Metric, Number
 from fewstep.runs import RunError
 
 
@@ -150,3 +150,18 @@ def test_settings_are_told_apart_from_the_first() -> None:
     }
     assert [s.name for s in side_by_side([first, second])] == ["seed", "optim.lr", "old", "new"]
     assert differences([first]) == []
+
+
+def test_a_target_that_differs_is_nobodys(runs: dict[str, Path]) -> None:
+    a, b = records(runs, "a", "b")
+
+    def with_target(target: float | None) -> RunRecord:
+        vendi = Metric(label="Vendi", group="diversity", better="as the truth", target=target)
+        return replace(b, evaluation=replace(b.evaluation, metrics={"vendi": vendi}))
+
+    first = with_target(2.9)
+    assert merge([first, with_target(2.9)]).metrics["vendi"].target == 2.9
+    for other in (3.1, None):
+        assert merge([first, with_target(other)]).metrics["vendi"].target is None
+    assert merge([a, first]).metrics["vendi"].target == 2.9
+    assert merge([a, first]).metrics["kid"] == a.evaluation.metrics["kid"]

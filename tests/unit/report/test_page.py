@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from tests.unit.report.demo_run import (
     demo_evaluation,
     demo_run,
 )
+from tests.unit.report.invented import METRICS, A, B, evaluation
 from tests.unit.report.outline import Outline
 
 from fewstep.report.collect import collect
-from fewstep.report.page import by_prompt, factor, spaced, write_report
-from fewstep.report.results import Picture
+from fewstep.report.page import by_prompt, factor, measured, spaced, write_report
+from fewstep.report.results import Number, Picture
 from fewstep.runs import RunError
 
 
@@ -150,6 +152,14 @@ def test_report_imports_no_torch_and_no_windows(run: Path, tmp_path: Path) -> No
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert (tmp_path / "r.html").stat().st_size > 100_000
+
+
+def test_what_was_repeated_is_told_of_numbers_that_stand_on_all_prompts() -> None:
+    kinds = {**METRICS, "adherence_size": METRICS["adherence"]}
+    few = Number(0.9, 0.8, 1.0, 23, 4, 1)
+    own = replace(A, metrics={**A.metrics, "adherence_size": few})
+    assert measured(evaluation(own, B, metrics=kinds)) == [*A.metrics.values(), *B.metrics.values()]
+    assert measured(evaluation(replace(A, metrics={}))) == []
 
 
 def test_pictures_are_enlarged_by_whole_factors() -> None:

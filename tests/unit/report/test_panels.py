@@ -13,7 +13,9 @@ from fewstep.report.health import GAP, balanced, beside, judged, signs
 from fewstep.report.panels import of_one, of_several
 
 
-def trained(found: Mapping[str, Series], begun: float | None = None, skipped: int = 0) -> Training:
+def trained(
+    found: Mapping[str, Series], begun: float | None = None, skipped: int | None = None
+) -> Training:
     return Training(
         series=found, begun=begun, steps=10, seconds=None, skipped=skipped, not_finite=0,
         cpu_seconds=None, gpu_seconds=None, peak_memory_mb=None,

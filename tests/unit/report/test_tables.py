@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from tests.unit.report.invented import METRICS, A, B, difference, evaluation, number, row
+from tests.unit.report.invented import METRICS, A, B, difference, evaluation, gap, number, row
 
 from fewstep.report.numbers import duration, named, shown, shown_difference, within
-from fewstep.report.results import Comparison, Metric, Number
+from fewstep.report.results import Metric, Number
 from fewstep.report.tables import cards, compared, direction, parts, reached, tables
 
 
@@ -29,8 +29,7 @@ def test_differences_have_a_sign_and_those_of_shares_are_points() -> None:
     assert (goal, reads, cell.value) == ("", "worse", -0.019)
     assert shown_difference(number(0.5, 0.2, 0.8)) == ("+0.50", "+0.20 to +0.80")
     assert shown_difference(number(0.0, -0.2, 0.2)) == ("0.00", "\u22120.20 to +0.20")
-    closed = Comparison(name="", metric="kid_gap_closed", goal=0.8, number=number(0.85, 0.82, 0.9))
-    cell, goal, reads, _ = compared(closed, rows)
+    cell, goal, reads, _ = compared(gap(number(0.85, 0.82, 0.9)), rows)
     assert (cell.text, goal, reads) == ("85.0 %", "80 %", "reached")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.report.invented import A, evaluation, number, row
+from tests.unit.report.invented import A, evaluation, gap, number, row
 
 from fewstep.report.collect import RunRecord, Training
 from fewstep.report.results import Comparison, Evaluation, Row
@@ -16,10 +16,8 @@ FULL, FEW, STUDENT = (
 )
 
 
-def closed(name: str = "gap") -> Comparison:
-    return Comparison(
-        name=name, metric="kid_gap_closed", goal=0.8, number=number(0.85, 0.82, 0.9)
-    )  # fmt: skip
+def closed(student: str = "student") -> Comparison:
+    return gap(number(0.85, 0.82, 0.9), rows=(student, "teacher_few", "teacher_full"))
 
 
 def record(found: Evaluation, training: Training | None = None, **env: str) -> RunRecord:
@@ -55,16 +53,13 @@ def test_tiles_tell_the_way_from_teacher_to_student() -> None:
     assert first.beside == "no interval"
 
 
-def test_the_gap_of_one_student_of_two_is_not_given_to_the_first() -> None:
+def test_a_gap_belongs_to_the_student_that_it_names() -> None:
     second = replace(STUDENT, name="second")
-    both = (closed("gap of student"), closed("gap of second"))
+    both = (closed(), closed("second"))
     found = tiles(record(evaluation(STUDENT, second, FULL, comparisons=both)))
-    assert [tile.whose for tile in found] == [
-        "gap of student; goal 80 %",
-        "gap of second; goal 80 %",
-    ]
+    assert [tile.whose for tile in found] == ["student; goal 80 %", "second; goal 80 %"]
     found = tiles(record(evaluation(STUDENT, second, FULL, comparisons=both[1:])))
-    assert [tile.whose for tile in found] == ["gap of second; goal 80 %"]
+    assert [tile.whose for tile in found] == ["second; goal 80 %"]
     assert tiles(record(evaluation(A, FULL))) == []
 
 
@@ -73,7 +68,8 @@ def test_costs_are_told_where_they_are_known() -> None:
     called, took = costs(record(rows, trained(890.0), cpu="Some CPU", cpus="2"))
     assert (called.value, called.beside, called.whose) == ("4", "instead of 40", "student")
     assert (took.value, took.beside, took.whose) == ("14.8 min", "1200 steps", "Some CPU \u00d7 2")
-    on_gpu = costs(record(rows, trained(890.0), cpu="Some CPU", gpu="Some GPU"))[1]
+    machine = {"cpu": "Some CPU", "cpus": "2", "gpu": "Some GPU"}
+    on_gpu = costs(record(rows, trained(890.0), **machine))[1]
     assert on_gpu.whose == "Some GPU"
     # not known is not 0
     assert costs(record(evaluation(STUDENT), trained(None))) == []

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from tests.unit.report.invented import METRICS, A, B, C, difference, evaluation, number, row
+from tests.unit.report.invented import METRICS, A, B, C, difference, evaluation, gap, number, row
 
 from fewstep.report.losses import is_worse
 from fewstep.report.results import Comparison, Metric, Number, Row
@@ -27,48 +27,54 @@ from fewstep.report.verdict import Verdict, alike, answer, verdict, verdict_of_s
 def test_the_answer_is_as_careful_as_the_interval(
     value: float, low: float, high: float, words: str
 ) -> None:
-    closed = Comparison(name="", metric="kid_gap_closed", goal=0.8, number=number(value, low, high))
+    closed = gap(number(value, low, high))
     assert answer(closed) == words
     student = row("S", "student")
     assert verdict(evaluation(student, comparisons=(closed,))).answer == words
 
 
 def test_without_a_goal_the_whole_gap_is_meant() -> None:
-    closed = Comparison(name="", metric="kid_gap_closed", goal=None, number=number(0.9, 0.85, 0.95))
+    closed = gap(number(0.9, 0.85, 0.95), goal=None)
     assert answer(closed) == "In part: KID goal missed"
 
 
 FULL = row("T, 20 steps", "teacher_full", adherence=number(0.8, 0.75, 0.85))
+FEW = row("T, 4 steps", "teacher_few")
+LOST = ("S", FULL.name)
 
 
-def answered(*losses: Comparison, gap: Number, student: Row, full: Row = FULL) -> Verdict:
-    closed = Comparison(name="", metric="kid_gap_closed", goal=0.8, number=gap)
-    return verdict(evaluation(student, full, comparisons=(closed, *losses)))
+def answered(*losses: Comparison, closed: Number, student: Row, full: Row = FULL) -> Verdict:
+    share = gap(closed, rows=(student.name, FEW.name, full.name))
+    return verdict(evaluation(student, full, FEW, comparisons=(share, *losses)))
 
 
 def test_a_closed_gap_does_not_hide_what_is_worse() -> None:
     student = row("S", "student", adherence=number(0.64, 0.59, 0.69))
-    minus = difference("adherence", "", number(-0.16, -0.2, -0.12))
-    found = answered(minus, gap=number(0.9, 0.85, 0.95), student=student)
+    minus = difference("adherence", "", number(-0.16, -0.2, -0.12), LOST)
+    found = answered(minus, closed=number(0.9, 0.85, 0.95), student=student)
     assert found.answer == "In part: KID goal reached, adherence worse"
     assert found.sentence == (
-        "S closes 90.0 % (95 % interval 85.0 to 95.0) of the KID gap; the goal is 80 %. Worse than "
+        "S closes 90.0 % (95 % interval 85.0 to 95.0) of the KID gap between \u201cT, 4 "
+        "steps\u201d and \u201cT, 20 steps\u201d; the goal is 80 %. Worse than "
         "\u201cT, 20 steps\u201d: adherence \u221216.0 points (\u221220.0 to \u221212.0). "
         "This is one training run: another may end elsewhere."
     )
-    unsettled = answered(minus, gap=number(1.0, 0.6, 1.4), student=student)
+    unsettled = answered(minus, closed=number(1.0, 0.6, 1.4), student=student)
     assert unsettled.answer == "In part: KID goal not settled, adherence worse"
-    assert answered(minus, gap=number(0.1, -0.1, 0.3), student=student).answer == (
+    assert answered(minus, closed=number(0.1, -0.1, 0.3), student=student).answer == (
         "Not shown, adherence worse"
     )
+    # the same number of another pair of rows is not the student's
+    others = difference("adherence", "", number(-0.16, -0.2, -0.12), ("S", FEW.name))
+    assert answered(others, closed=number(0.9, 0.85, 0.95), student=student).answer == "Yes"
     # not beyond the interval, of another pair of rows, and of more than one training run
-    even = difference("adherence", "", number(-0.16, -0.33, 0.01))
+    even = difference("adherence", "", number(-0.16, -0.33, 0.01), LOST)
     other = difference("adherence", "", number(-0.3, -0.35, -0.25))
     runs = Number(0.9, 0.85, 0.95, 64, 4, 5)
-    for loss, gap in ((even, number(0.9, 0.85, 0.95)), (other, runs)):
-        found = answered(loss, gap=gap, student=student)
+    for loss, share in ((even, number(0.9, 0.85, 0.95)), (other, runs)):
+        found = answered(loss, closed=share, student=student)
         assert found.answer == "Yes" and "Worse" not in found.sentence
-        assert ("one training run" in found.sentence) == (gap is not runs)
+        assert ("one training run" in found.sentence) == (share is not runs)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,8 @@ def test_a_closed_gap_does_not_hide_what_is_worse() -> None:
         ("spread", 0.95, 0.8, 0.05, False),  # nearer
         ("spread", 0.97, 1.02, 0.04, False),  # its interval holds the truth
         ("spread", 0.9, 1.2, 0.05, False),  # below the truth, yet nearer to it
+        ("vendi", 3.03, 2.9, 0.03, False),  # more than the truth's 2.98, and nearer to it
+        ("vendi", 3.2, 3.0, 0.05, True),
         ("plain", 0.1, 0.9, 0.05, False),  # neither way is better
     ],
 )  # fmt: skip
@@ -90,7 +98,9 @@ def test_worse_is_further_from_the_best_beyond_the_interval(
     metric: str, own: float, other: float, half: float, worse: bool
 ) -> None:
     spread = Metric(label="", group="diversity", better="1 is the truth", target=1.0)
-    known = {**METRICS, "spread": spread, "plain": Metric(label="", group="diversity")}[metric]
+    vendi = Metric(label="", group="diversity", better="as the truth", target=2.98)
+    plain = Metric(label="", group="diversity")
+    known = {**METRICS, "spread": spread, "vendi": vendi, "plain": plain}[metric]
     minus = number(own - other, own - other - half, own - other + half)
     sides = (number(own, own - half, own + half), number(other, other - half, other + half))
     assert is_worse(minus, *sides, known) is worse
@@ -100,24 +110,26 @@ def test_worse_is_further_from_the_best_beyond_the_interval(
 def test_a_gap_that_is_not_known_is_not_dressed_up() -> None:
     student = row("S", "student")
     for estimate, told in ((number(math.nan), "no gap to close"), (number(0.9), "no interval")):
-        closed = Comparison(name="", metric="kid_gap_closed", goal=0.8, number=estimate)
-        found = verdict(evaluation(student, comparisons=(closed,)))
+        found = verdict(evaluation(student, comparisons=(gap(estimate),)))
         assert found.answer == "Cannot tell" and told in found.sentence
 
 
 def test_what_is_worse_is_also_said_where_the_gap_is_not_known() -> None:
     student = row("S", "student", adherence=number(0.64, 0.59, 0.69))
-    minus = difference("adherence", "", number(-0.16, -0.2, -0.12))
-    for gap in (number(math.nan), number(0.9)):
-        found = answered(minus, gap=gap, student=student)
+    minus = difference("adherence", "", number(-0.16, -0.2, -0.12), LOST)
+    for share in (number(math.nan), number(0.9)):
+        found = answered(minus, closed=share, student=student)
         assert found.answer == "Cannot tell"
         assert "Worse than \u201cT, 20 steps\u201d: adherence" in found.sentence
 
 
-def test_gaps_of_two_students_are_not_given_to_the_first() -> None:
-    closed = Comparison(name="", metric="kid_gap_closed", goal=0.8, number=number(0.9, 0.85, 0.95))
+def test_the_gap_of_one_student_of_two_is_its_own() -> None:
     s, t = row("S", "student"), row("T", "student")
-    assert verdict(evaluation(s, t, comparisons=(closed, closed))).answer == "Not comparable"
+    of_s, of_t = (gap(number(0.9, 0.85, 0.95), rows=(name, "few", "full")) for name in "ST")
+    assert verdict(evaluation(s, t, comparisons=(of_s, of_t))).answer == "Not comparable"
+    found = verdict(evaluation(s, t, comparisons=(of_t,)))
+    assert found.answer == "Yes" and found.sentence.startswith("T closes 90.0 %")
+    assert verdict(evaluation(s, comparisons=(of_t,))).answer == "Nothing to compare"
 
 
 def test_without_a_student_the_clearest_paired_difference_is_named() -> None:

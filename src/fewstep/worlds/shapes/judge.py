@@ -28,7 +28,8 @@ def judge(
     cfg: WorldConfig | None = None,
     concepts: Sequence[Look | None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Boolean arrays over the pictures: "all" and each of `PARTS` (True where not asked).
+    """Over the pictures: "all", a boolean array, and each of `PARTS`, float64: 1 right, 0 wrong,
+    NaN where the prompt does not ask for it.
 
     A part is right when every asked object has a found one that is right in it; objects are
     assigned so that most is right. "count" is wrong as soon as anything is missing or left over.
@@ -39,8 +40,12 @@ def judge(
         judge_one(picture, understand(prompt), cfg, look)
         for picture, prompt, look in zip(read(images, cfg, looks), prompts, looks, strict=True)
     ]
-    parts = {part: np.array([v[part] for v in verdicts], bool) for part in PARTS}
-    return {"all": np.all(list(parts.values()), axis=0), **parts}
+    parts = {
+        part: np.array([np.nan if v[part] is None else v[part] for v in verdicts], np.float64)
+        for part in PARTS
+    }
+    wrong = [own == 0 for own in parts.values()]  # NaN is not: what was not asked cannot be wrong
+    return {"all": ~np.any(wrong, axis=0), **parts}
 
 
 def layouts(
@@ -93,20 +98,24 @@ def expand(roles: Sequence[Role]) -> list[Role]:
 
 def judge_one(
     picture: Picture, spec: Spec, cfg: WorldConfig, look: Look | None = None
-) -> dict[str, bool]:
+) -> dict[str, bool | None]:
+    """Whether each of `PARTS` is right; None where the spec does not ask for it."""
     asked = expand(spec.roles)
     matched = assign(picture, asked, cfg, look)
     pairs = list(zip(asked, matched, strict=True))
+    sized = [(role, found) for role, found in pairs if role.size]
     first, second = matched[0], matched[spec.roles[0].count % len(matched)]
     return {
         "count": len(picture.found) == len(asked),
         "colour": all(f is not None and colour_right(f, r, look) for r, f in pairs),
         "shape": all(f is not None and shape_right(f, r) for r, f in pairs),
-        "size": all(f is not None and size_right(f, r, cfg) for r, f in pairs if r.size),
-        "background": spec.background is None or picture.background == spec.background,
-        "relation": spec.relation is None
-        or (first is not None and second is not None and holds(spec.relation, first, second)),
-    }
+        "size": None if not sized
+        else all(f is not None and size_right(f, r, cfg) for r, f in sized),
+        "background": None if spec.background is None
+        else picture.background == spec.background,
+        "relation": None if spec.relation is None
+        else bool(first and second and holds(spec.relation, first, second)),
+    }  # fmt: skip
 
 
 def assign(
