@@ -16,8 +16,6 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -28,7 +26,7 @@ from fewstep.evaluate.lpips import EPS, LPIPS
 from fewstep.evaluate.statistics import Index
 from fewstep.shapes import Pixels
 
-STRIP = 2**16
+STRIP = 2**18
 """Numbers of an embedding at a time: they stay in a processor's cache, and memory beyond that of
 the trunk does not grow with the pictures."""
 
@@ -39,7 +37,7 @@ large batches, large ones would only fill the memory."""
 
 def pairwise_lpips(net: LPIPS, images: Pixels) -> NDArray[np.float64]:
     """(n, n): LPIPS distance of any two of the images, symmetric, 0 on the diagonal."""
-    return distances(net, [images])[0]
+    return distances(net, images, [len(images)])[0]
 
 
 def mean_pairwise_lpips(
@@ -55,18 +53,21 @@ def mean_pairwise_lpips(
     together = max(1, PASS // (int(seeds.max()) * images[0, 0].numel()))
     for start in range(0, len(known), together):
         prompts = known[start : start + together]
-        sets = [images[torch.from_numpy(np.flatnonzero(index == p))] for p in prompts]
-        for prompt, found in zip(prompts, distances(net, sets), strict=True):
+        rows = np.concatenate([np.flatnonzero(index == p) for p in prompts])
+        # a view where the pictures lie side by side
+        sets = images[rows[0] : rows[-1] + 1] if (np.diff(rows) == 1).all() else images[rows]
+        sizes = seeds[prompts].tolist()
+        for prompt, found in zip(prompts, distances(net, sets, sizes), strict=True):
             result[prompt] = found.sum() / (len(found) * (len(found) - 1))
     return result
 
 
 @torch.no_grad()
-def distances(net: LPIPS, sets: Sequence[Pixels]) -> list[NDArray[np.float64]]:
-    """The (n, n) distances within each set of images, from one pass over all of them."""
-    sizes = [len(images) for images in sets]
+def distances(net: LPIPS, images: Pixels, sizes: list[int]) -> list[NDArray[np.float64]]:
+    """The (n, n) distances within each of the sets that follow one another in `images`, from one
+    pass over all of them."""
     totals = [torch.zeros(n, n, dtype=torch.float64) for n in sizes]
-    for features, w in zip(net.maps(torch.cat(list(sets))), net.weights, strict=True):
+    for features, w in zip(net.maps(images), net.weights, strict=True):
         for total, own in zip(totals, features.split(sizes), strict=True):
             total += layer_distances(own, w).cpu()
     return [total.numpy() for total in totals]
@@ -87,7 +88,7 @@ def clear(distance: Float[Tensor, "n n"], w: Tensor) -> bool:
     An embedding is rounded by 6e-8 of its length, at most sqrt(max w), and products by 6e-8 of the
     squared distances from the first image.
     """
-    apart = distance + distance.max() * torch.eye(len(distance), device=distance.device)
+    apart = distance.clone().fill_diagonal_(torch.inf)
     least = torch.maximum(1e-3 * w.max().double(), distance[0].max() / 4)
     return bool(apart.min() >= least)
 
@@ -100,9 +101,10 @@ def distances_in(
     root = w.to(dtype).sqrt()[:, None]
     gram = torch.zeros(n, n, dtype=torch.float64, device=features.device)
     for strip in features.flatten(2).split(max(1, STRIP // (n * width)), dim=2):
-        # as `lpips.unit`, but in place, since fresh memory costs as much as the arithmetic
-        e = strip.to(dtype, copy=True)
-        e /= (e * e).sum(1, keepdim=True).sqrt_().add_(EPS)
+        # as `lpips.unit`, but in one piece of memory: a fresh one costs as much as the arithmetic
+        f = strip.to(dtype)
+        e = f.square()
+        torch.div(f, e.sum(1, keepdim=True).sqrt_().add_(EPS), out=e)
         e -= e[:1].clone()
         e *= root
         gram += e.flatten(1) @ e.flatten(1).T
