@@ -91,7 +91,7 @@ def test_sda(
 def test_what_belongs_to_another_method_is_named(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "dmd2_shapes", *small, "--teacher", "elsewhere", "--dry-run"]
+    words = ["train", "ladd_shapes", "--teacher", "elsewhere", "--dry-run"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 2
     assert "leave teacher at none" in error(capsys)
     words = ["train", "sda_shapes", *small, "--teacher", "elsewhere", "--dry-run"]

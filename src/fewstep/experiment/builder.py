@@ -31,6 +31,7 @@ from fewstep.methods.base import Method
 from fewstep.methods.dmd2 import DMD2, DMD2Config
 from fewstep.methods.ladd import LADD, LADDConfig
 from fewstep.methods.sda import SDA, SDAConfig
+from fewstep.methods.sft import SFT, SFTConfig
 from fewstep.nets.adapters import adapt
 from fewstep.nets.heads import Heads
 from fewstep.nets.share import share
@@ -175,10 +176,9 @@ def make_method(
             ).to(device)  # fmt: skip
             return LADD(cfg, student=student, teacher=backbone, heads=heads)
         case DMD2Config():
-            backbone = teacher.backbone
             return DMD2(
-                cfg, student=student_of(backbone, experiment), teacher=backbone,
-                critic=trainable(backbone), uncond=no_prompt(teacher, device),
+                cfg, student=student_of(family.backbone, experiment), teacher=teacher.backbone,
+                critic=trainable(teacher.backbone), uncond=no_prompt(teacher, device),
                 sampler=sampling.sampler,
             )  # fmt: skip
         case SDAConfig():
@@ -187,6 +187,8 @@ def make_method(
                 teacher=teacher.backbone, uncond=no_prompt(teacher, device),
                 decode=family.decode_with_gradients,
             )  # fmt: skip
+        case SFTConfig():
+            return SFT(cfg, student=student_of(family.backbone, experiment))
         case _:
             assert_never(cfg)
 

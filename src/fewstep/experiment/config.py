@@ -13,11 +13,12 @@ from fewstep.flow.sample import SamplerName
 from fewstep.methods.dmd2 import DMD2Config
 from fewstep.methods.ladd import LADDConfig
 from fewstep.methods.sda import SDAConfig
+from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
-MethodConfig = LADDConfig | DMD2Config | SDAConfig
+MethodConfig = LADDConfig | DMD2Config | SDAConfig | SFTConfig
 """The union of all methods' configs, told apart by their `name`; `build` matches on it."""
 
 Engine = Literal["plain", "fused", "compiled"]
@@ -96,7 +97,8 @@ class Experiment:
     """Where prompts and the truth come from; "none" needs data.prompts_file. The model in the
     package was trained for "shapes"."""
     teacher: str | None = None
-    """The many-step model that `model` came from, where that is another one: SDA needs it."""
+    """The many-step model, where `model` is not that itself: SDA needs it; DMD2 may begin with a
+    student that is on its way."""
     method: MethodConfig
     adapter: AdapterConfig | None = None
     """What trains of the student; none is every weight."""
@@ -126,8 +128,7 @@ class Experiment:
         match self.method:
             case LADDConfig() as method:
                 self.check_optims("heads", "student")
-                if self.data.source != "samples":
-                    raise ValueError("method ladd learns from pictures: set data.source to samples")
+                self.check_pictures()
                 self.check_ladd(method)
             case DMD2Config() as method:
                 self.check_optims("critic", "student")
@@ -143,12 +144,21 @@ class Experiment:
                         "method sda needs the many-step model that model was distilled from: set "
                         "teacher"
                     )
+            case SFTConfig():
+                self.check_optims("student")
+                self.check_pictures()
             case _:
                 assert_never(self.method)
-        if self.teacher is not None and not isinstance(self.method, SDAConfig):
+        if self.teacher is not None and isinstance(self.method, LADDConfig | SFTConfig):
             raise ValueError(
-                f"teacher is {self.teacher!r}, but method {self.method.name} distils model itself; "
-                "leave teacher at none"
+                f"teacher is {self.teacher!r}, but method {self.method.name} has no other than "
+                "model; leave teacher at none"
+            )
+
+    def check_pictures(self) -> None:
+        if self.data.source != "samples":
+            raise ValueError(
+                f"method {self.method.name} learns from pictures: set data.source to samples"
             )
 
     def check_optims(self, *phases: str) -> None:
