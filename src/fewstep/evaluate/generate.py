@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from fewstep.families.base import Backbone, Cond, Family
-from fewstep.families.damping import DampedZImage
 from fewstep.flow.guidance import guided
 from fewstep.flow.sample import SamplerName, Velocity, draw
 from fewstep.flow.sigmas import check_grid
@@ -242,7 +241,7 @@ def begin(
             noised = Cond(noised_condition(cond.tokens, rng, strength, share))
             return by_level([(above, guided(backbone, noised, uncond, w))], own), eps
         case Damped(factor=factor, block=block, above=above):
-            damped = DampedZImage(backbone, factor=factor, block=block, above=above)
+            damped = backbone.damped(factor=factor, block=block, above=above)
             return guided(damped, cond, uncond, w), eps
         case ScaledNoise(scale=scale):
             return own, scale * eps

@@ -72,6 +72,11 @@ class Backbone(nn.Module):
         """The same weights run by the library's own code, as a reader of the directory does."""
         return self
 
+    def damped(self, *, factor: float, block: int, above: float) -> Backbone:
+        """One over the same weights in which the mean of the image tokens after `block` is
+        multiplied by `factor` at levels above `above`."""
+        raise TypeError(f"{type(self).__name__} must define damped(factor, block, above)")
+
     def token_grid(self, x: Latent) -> tuple[int, int]:
         """Rows and columns of the patches of x: n = rows * columns image tokens."""
         raise TypeError(f"{type(self).__name__} must define token_grid(x)")

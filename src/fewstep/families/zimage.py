@@ -115,6 +115,11 @@ class ZImageBackbone(Backbone):
             for handle in handles:
                 handle.remove()
 
+    def damped(self, *, factor: float, block: int, above: float) -> Backbone:
+        from fewstep.families.damping import DampedZImage  # which stands on this file
+
+        return DampedZImage(self, factor=factor, block=block, above=above)
+
     def token_grid(self, x: Latent) -> tuple[int, int]:
         return x.shape[-2] // self.patch, x.shape[-1] // self.patch
 

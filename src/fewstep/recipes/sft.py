@@ -11,7 +11,7 @@ from fewstep.train.optim import OptimConfig
 
 def sft_shapes() -> Experiment:
     """Fit the packaged Shapes model to its own samples, mostly at pure noise, where it then answers
-    with the mean of all pictures of a prompt, as a large model does: what `dmd2_shapes` starts with.
+    with the mean of all pictures of a prompt, as a large model does.
 
     Hardware: one CPU core. Duration: not yet measured.
     Score: not yet measured.
