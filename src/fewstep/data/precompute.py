@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -64,6 +64,9 @@ class TeacherSamples:
     guidance: float = 2.0
     """w; 1 is no guidance."""
     seed: int = 0
+    noise: Literal["each", "one"] = "each"
+    """Every sample from its own noise, or all from one: a set that teaches a student to answer
+    every seed with the same picture, the illness that SDA is measured on."""
     height: int = 64
     width: int = 64
     picture_share: float = 0.0
@@ -100,6 +103,8 @@ def key_of(
         "picture_share": cfg.picture_share,
         "pictures": pictures_hash(shown, prompts) if shown and cfg.picture_share else "",
         "shard": cfg.shard,
+        # only where it is not what samples of before were drawn with
+        **({} if cfg.noise == "each" else {"noise": cfg.noise}),
         **facts,
     }
 
@@ -115,6 +120,20 @@ def pictures_hash(shown: Shown, prompts: Sequence[str]) -> str:
 
 def text_hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def noise_of(
+    cfg: TeacherSamples, ids: Sequence[str], shape: tuple[int, int, int], device: torch.device
+) -> Latent:
+    """(b, c, h, w): the noise that samples of these ids are drawn from."""
+    match cfg.noise:
+        case "each":
+            return Rng(cfg.seed, 0, "teacher", ids, device).randn(*shape)
+        case "one":
+            one = Rng(cfg.seed, 0, "teacher", ["one"], device).randn(*shape)
+            return one.expand(len(ids), *shape)
+        case _:
+            assert_never(cfg.noise)
 
 
 def rows_of(cfg: TeacherSamples, prompts: Sequence[str]) -> list[Row]:
@@ -183,7 +202,7 @@ def draw(
     rows, cond = conditions(cfg, family, rows, shown)
     x0: list[Tensor] = [torch.empty(0)] * len(rows)
     for part in chunks([bucket(len(tokens)) for tokens in cond.tokens], cfg.batch):
-        eps = Rng(cfg.seed, 0, "teacher", [rows[i].id for i in part], device).randn(*shape)
+        eps = noise_of(cfg, [rows[i].id for i in part], shape, device)
         uncond = None if empty is None else Cond(empty.tokens * len(part))
         velocity = guided(family.backbone, cond[part].to(device), uncond, cfg.guidance)
         for i, x in zip(part, euler(velocity, eps, sigmas).cpu(), strict=True):
