@@ -16,7 +16,8 @@ from fewstep import claims
 from fewstep.evaluate.statistics import Estimate
 
 # ruff: noqa: E501
-PLANNED = {
+PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
+  "spine": {
     "demo_minutes": ("wall minutes of `make demo` in a fresh clone", "<= 10", "benchmarks.fresh_clone demo"),
     "test_minutes": ("wall minutes of `make test` in a fresh clone", "<= 15", "benchmarks.fresh_clone test"),
     "teacher_adherence": ("prompts fully right, teacher at full steps and its best guidance", ">= 0.95", "benchmarks.teacher"),
@@ -31,6 +32,17 @@ PLANNED = {
     "one_pass_speedup": ("time of the naive LADD step over the one-pass step (student moves)", ">= 1.3", "benchmarks.one_pass"),
     "one_pass_speedup_n3": ("the same where the student moves on every 3rd step", "", "benchmarks.one_pass"),
     "ladd_minutes": ("wall minutes of one LADD run at the full Shapes budget", "", "benchmarks.studies run seeds"),
+  },
+  "sda": {
+    "gap_recovered": ("share of the layout diversity gap to the teacher that SDA gives back", ">= 0.8", "benchmarks.sda run seeds"),
+    "gap_recovered_4step": ("the same for the 4-step student", "", "benchmarks.sda run seeds"),
+    "kid_change": ("KID with the adapter minus without", "", "benchmarks.sda run seeds"),
+    "adherence_drop": ("adherence without the adapter minus with it", "<= 0.01", "benchmarks.sda run seeds"),
+    "sharpness_change": ("sharpness with the adapter over without, minus 1", "-0.05 to 0.05", "benchmarks.sda run seeds"),
+    "best_yardstick_gap_recovered": ("share of the gap that the best way without training gives back", "", "benchmarks.sda run yardsticks"),
+    "card_formula_gap_recovered": ("share of the gap that SDA gives back with x0 = z - v", "", "benchmarks.sda run ablations"),
+    "image_free_gap_recovered": ("share of the gap that SDA gives back without pictures", "", "benchmarks.sda run ablations"),
+  },
 }  # fmt: skip
 
 
@@ -39,17 +51,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--why", default="there was no time for it yet")
     args = parser.parse_args()
-    path = args.results / "spine.json"
-    there = {c.id for c in claims.read(path)} if path.exists() else set()
-    records = [
-        claim(
-            name, text, Estimate(math.nan, math.nan, math.nan, 0, 0),
-            made=facts(f"python -m {command}", 1), n=0, goal=goal, note=args.why,
-        )
-        for name, (text, goal, command) in PLANNED.items()
-        if f"spine.{name}" not in there
-    ]  # fmt: skip
-    print(f"wrote {claims.write(records, 'spine', args.results)}: {len(records)} without a value")
+    for area, planned in PLANNED.items():
+        path = args.results / f"{area}.json"
+        there = {c.id for c in claims.read(path)} if path.exists() else set()
+        records = [
+            claim(
+                name, text, Estimate(math.nan, math.nan, math.nan, 0, 0), area=area,
+                made=facts(f"python -m {command}", 1), n=0, goal=goal, note=args.why,
+            )
+            for name, (text, goal, command) in planned.items()
+            if f"{area}.{name}" not in there
+        ]  # fmt: skip
+        print(f"wrote {claims.write(records, area, args.results)}: {len(records)} without a value")
 
 
 if __name__ == "__main__":
