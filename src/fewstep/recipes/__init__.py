@@ -3,13 +3,21 @@
 from collections.abc import Callable
 
 from fewstep.experiment.config import Experiment
-from fewstep.recipes.dmd2 import dmd2_shapes
+from fewstep.recipes.dmd2 import dmd2_shapes, dmd2_shapes_narrow
 from fewstep.recipes.ladd import ladd_shapes, ladd_shapes_demo, ladd_zimage
 from fewstep.recipes.sda import sda_shapes
 from fewstep.recipes.sft import sft_shapes
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
     recipe.__name__: recipe
-    for recipe in (ladd_shapes, ladd_shapes_demo, ladd_zimage, dmd2_shapes, sda_shapes, sft_shapes)
+    for recipe in (
+        ladd_shapes,
+        ladd_shapes_demo,
+        ladd_zimage,
+        dmd2_shapes,
+        dmd2_shapes_narrow,
+        sda_shapes,
+        sft_shapes,
+    )
 }
 """By the name that `fewstep train` takes."""

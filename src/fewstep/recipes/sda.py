@@ -11,13 +11,14 @@ from fewstep.train.optim import OptimConfig
 
 
 def sda_shapes() -> Experiment:
-    """Give a distilled Shapes model its diversity back: `fewstep train dmd2_shapes` first.
+    """Give a distilled Shapes model its diversity back: `fewstep train
+    dmd2_shapes_narrow` first.
 
     Hardware: one CPU core. Duration: not yet measured.
     Score: not yet measured.
     """
     return Experiment(
-        model="runs/dmd2_shapes/model",
+        model="runs/dmd2_shapes_narrow/model",
         teacher="shapes",
         method=SDAConfig(pool=2),
         adapter=AdapterConfig(factor=4),
