@@ -23,6 +23,18 @@ from fewstep.experiment.candidates import (
     folder_name,
     parse,
 )
+from fewstep.flow.variety import Damped, FirstStepBy
+
+
+def test_a_variety_is_read_after_the_steps() -> None:
+    assert parse("shapes@4+damp=0.3,block=2", 4, 1.0).variety == Damped(factor=0.3, block=2)
+    first = parse("me/student@4+first=me/teacher@home,w=2", 4, 1.0)
+    assert first.variety == FirstStepBy(model="me/teacher@home", guidance=2)
+    assert (first.source, first.steps, first.guidance) == ("me/student", 4, 1.0)
+    assert parse("shapes@4", 4, 1.0).variety is None
+    with pytest.raises(UserError, match="no way to more variety; did you mean 'damp'"):
+        parse("shapes@4+dump=0.3", 4, 1.0)
+
 
 PROMPTS = ("a red circle", "a blue square on a white background")
 
@@ -35,6 +47,8 @@ PROMPTS = ("a red circle", "a blue square on a white background")
         ("shapes@20,w=2", "shapes", 20, 2.0, "shapes, 20 steps, w = 2"),
         ("org/model@8,w=3.5", "org/model", 8, 3.5, "model, 8 steps, w = 3.5"),
         ("me@home/model", "me@home/model", 4, 1.5, "model, 4 steps, w = 1.5"),
+        ("a+b/c@4", "a+b/c", 4, 1.0, "c, 4 steps"),
+        ("shapes@4,w=2+noise=1.1", "shapes", 4, 2.0, "shapes, 4 steps, w = 2, noise times 1.1"),
     ],
 )
 def test_models_are_read(text: str, source: str, steps: int, w: float, title: str) -> None:
@@ -49,7 +63,7 @@ def test_steps_start_at_one() -> None:
 
 @pytest.mark.parametrize("text", ["shapes@4w=2", "shapes@", "org/model@x", "shapes@4,w=-1", ""])
 def test_what_is_no_model_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="a model reads MODEL, MODEL@STEPS or MODEL@STEPS,w=W, got"):
+    with pytest.raises(UserError, match=r"a model reads MODEL, .*\+VARIETY .*, got"):
         parse(text, 4, 1.0)
 
 

@@ -68,8 +68,9 @@ class EvalRequest:
         tyro.conf.arg(metavar="MODEL", help_behavior_hint="(required: one or more)"),
     ]
     """MODEL, MODEL@STEPS or MODEL@STEPS,w=W: a diffusers directory, a hub id, "shapes", a run
-    directory, or a folder of pictures that `fewstep sample` has made. Without --suite one finished
-    run is measured."""
+    directory, or a folder of pictures that `fewstep sample` has made. +first=MODEL,
+    +prompt-noise=X, +damp=X or +noise=X after the steps draw in a way to more variety. Without
+    --suite one finished run is measured."""
     suite: Annotated[SuiteName, tyro.conf.arg(help_behavior_hint="(required for models)")]
     """How many prompts and seeds, and what is measured; retention draws every model at 1, 2, 4, 8,
     16 and 30 steps, whatever @STEPS and --steps say."""

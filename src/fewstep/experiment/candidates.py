@@ -22,14 +22,17 @@ from fewstep.evaluate.judge import Candidate, Drawn, check_prompts
 from fewstep.evaluate.results import Role
 from fewstep.experiment.builder import load_family
 from fewstep.experiment.config import Engine
-from fewstep.experiment.varieties import fitted
+from fewstep.experiment.varieties import fitted, parse_variety
 from fewstep.families import adapters
 from fewstep.families.zimage import ZImage
 from fewstep.flow.variety import FirstStepBy, Variety
 from fewstep.runs import user_path
 
 PACKAGED = "shapes"
-ASKED = re.compile(r"(?P<model>.+?)(?:@(?P<steps>\d+)(?:,w=(?P<w>\d+(?:\.\d+)?))?)?")
+ASKED = re.compile(
+    r"(?P<model>.+?)(?:@(?P<steps>\d+)(?:,w=(?P<w>\d+(?:\.\d+)?))?(?:\+(?P<variety>.+))?)?"
+)
+FORM = "MODEL, MODEL@STEPS or MODEL@STEPS,w=W, with +VARIETY after the steps where one is wanted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,17 @@ class Asked:
 
 
 def parse(text: str, steps: int, guidance: float) -> Asked:
-    """What MODEL[@STEPS[,w=W]] asks for; `steps` and `guidance` where it does not say."""
+    """What MODEL[@STEPS[,w=W][+VARIETY]] asks for; `steps` and `guidance` where it does not say."""
     found = ASKED.fullmatch(text)
     there = user_path(text).exists()  # a path may hold an @
     if not found or ("@" in Path(found["model"]).name and not user_path(found["model"]).exists()):
-        raise UserError(f"a model reads MODEL, MODEL@STEPS or MODEL@STEPS,w=W, got {text!r}")
+        raise UserError(f"a model reads {FORM}, got {text!r}")
+    variety = None
     if there:
         source, n, w = text, steps, guidance
     else:
         source = found["model"]
+        variety = parse_variety(found["variety"]) if found["variety"] else None
         n = int(found["steps"] or steps)
         w = float(found["w"]) if found["w"] else 1.0 if found["steps"] else guidance
     if n < 1:
@@ -90,7 +95,7 @@ def parse(text: str, steps: int, guidance: float) -> Asked:
         if not (path / "model").is_dir():
             raise UserError(f"the run {source} has no model yet: let `fewstep train` finish")
         source = str(path / "model")
-    return Asked(text=text, source=source, name=name, steps=n, guidance=w)
+    return Asked(text=text, source=source, name=name, steps=n, guidance=w, variety=variety)
 
 
 def first_of(asked: Asked) -> Asked | None:

@@ -34,8 +34,8 @@ def dmd2_shapes_narrow() -> Experiment:
     nearly the same picture for every seed, as few-step models often are. SDA is measured on it.
 
     Hardware: one CPU core. Duration: about 5 minutes.
-    Score: one run: 79 % of the prompts right, layout diversity 0.74 of the truth, 3.2 pictures of 16
-    (Vendi) where its teacher has 5.3 (32 prompts x 16 seeds; LOG.md, 2026-11-21).
+    Score: one run: 79 % of the prompts right, layout diversity 0.74 of the truth, a Vendi
+    of 3.2 where its teacher has 5.3 (32 prompts x 16 seeds; LOG.md, 2026-11-21).
     """
     wide = dmd2_shapes()
     return replace(
