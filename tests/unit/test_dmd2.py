@@ -71,7 +71,25 @@ def test_states_are_those_of_the_renoising_sampler() -> None:
     assert_close(method.simulate(batch, rng(batch), 3)[0], x, rtol=0, atol=0)
 
 
-def test_gradient_is_the_normalised_difference_of_the_estimates() -> None:
+def test_trap16_states_know_no_real_picture_and_carry_no_graph() -> None:
+    method, batch = toy(sampler="renoise"), toy_batch()
+    other = replace(batch, x0=torch.zeros_like(batch.x0))
+    assert torch.equal(
+        method.simulate(batch, rng(batch), 3)[0], method.simulate(other, rng(batch), 3)[0]
+    )
+    graphs: list[bool] = []
+    method.student.register_forward_hook(lambda _m, _i, v: graphs.append(v.requires_grad))
+    method.student_loss(batch, rng(batch), level=3)
+    assert graphs == [False, False, False, True]
+
+
+def test_trap17_gradient_is_finite_where_student_and_teacher_agree() -> None:
+    x0_hat = torch.ones(2, 1, 2, 2, requires_grad=True)
+    distribution_matching(x0_hat, x0_hat.detach(), x0_hat.detach()).backward()
+    assert x0_hat.grad is not None and (x0_hat.grad == 0).all()
+
+
+def test_trap17_gradient_is_the_normalised_difference_of_the_estimates() -> None:
     x0_hat, real, fake = torch.randn(3, 2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     x0_hat.requires_grad_()
     distribution_matching(x0_hat, real, fake).backward()
