@@ -103,6 +103,31 @@ def renoise(model: Velocity, x: Latent, sigmas: Sequence[float], rng: Rng) -> La
     return x
 
 
+def onward(
+    name: SamplerName, model: Velocity, x: Latent, here: float, there: float, rng: Rng
+) -> Latent:
+    """From one level to the next above 0, as the sampler of this name goes."""
+    v = model(x, at(here, x))
+    match name:
+        case "euler":
+            return x + (there - here) * v
+        case "renoise":
+            x0_hat = to_x0(x, v, at(here, x))
+            return interpolate(x0_hat, rng.randn_like(x), at(there, x))
+        case _:
+            assert_never(name)
+
+
+def state(
+    name: SamplerName, model: Velocity, x: Latent, levels: Sequence[float], rng: Rng
+) -> Latent:
+    """What the sampler has reached at the last of the levels, from x at the first: what the model
+    meets when it is asked there next. One call for each level but the last."""
+    for here, there in pairwise(levels):
+        x = onward(name, model, x, here, there, rng)
+    return x
+
+
 def draw(
     name: SamplerName, model: Velocity, x: Latent, sigmas: Sequence[float], rng: Rng
 ) -> Latent:

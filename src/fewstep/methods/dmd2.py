@@ -20,8 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import Literal, assert_never
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +30,7 @@ from fewstep.data.batches import Batch
 from fewstep.families.base import Backbone, Cond
 from fewstep.flow import path, sigmas
 from fewstep.flow.guidance import guided
-from fewstep.flow.sample import SamplerName, at
+from fewstep.flow.sample import SamplerName, at, state
 from fewstep.methods.base import Logs, Phase
 from fewstep.nets.ema import Ema
 from fewstep.rng import Rng
@@ -145,22 +144,9 @@ class DMD2:
     def simulate(self, batch: Batch, rng: Rng, level: int) -> tuple[Latent, Sigma]:
         """The states that the student reaches from pure noise at one of its levels."""
         levels = self.cfg.student_sigmas[: level + 1]
-        x = rng.randn_like(batch.x0)
-        for here, there in pairwise(levels):
-            x = self.onward(x, batch.cond, here, there, rng)
+        own = guided(self.student, batch.cond, None, 1)
+        x = state(self.sampler, own, rng.randn_like(batch.x0), levels, rng)
         return x, at(levels[-1], x)
-
-    def onward(self, x: Latent, cond: Cond, here: float, there: float, rng: Rng) -> Latent:
-        """From one level of the student to the next, as its sampler goes."""
-        v = self.student(x, at(here, x), cond)
-        match self.sampler:
-            case "euler":
-                return x + (there - here) * v
-            case "renoise":
-                x0_hat = path.to_x0(x, v, at(here, x))
-                return path.interpolate(x0_hat, rng.randn_like(x), at(there, x))
-            case _:
-                assert_never(self.sampler)
 
     def renoised(self, x0_hat: Latent, rng: Rng) -> tuple[Latent, Sigma, Latent]:
         """y, its level and its noise; no gradient reaches x0_hat."""
