@@ -51,7 +51,16 @@ def test_sda(
 ) -> None:
     out = tmp_path / "run"
     words = ["train", "sda_shapes", *small, "--teacher", str(model), "--adapter.factor", "2"]
-    words += ["--loop.steps", "2", "--method.pool", "1", "--out", str(out)]
+    words += [
+        "--method.states",
+        "own",
+        "--loop.steps",
+        "2",
+        "--method.pool",
+        "1",
+        "--out",
+        str(out),
+    ]
     before = fingerprint(ZImage.load(model).backbone)
     assert main(words) == 0
     assert fingerprint(ZImage.load(model).backbone) == before

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from fewstep.flow.path import interpolate, to_x0
-from fewstep.flow.sample import euler
-from fewstep.flow.sigmas import choice
+from fewstep.flow.sample import euler, trajectory
 from fewstep.methods.sda import SDA, Assisted, SDAConfig, huber, low_pass
 from fewstep.nets.adapters import AdapterConfig, adapt, adapters_of
 from fewstep.nets.share import share
@@ -37,6 +36,7 @@ def sda(cfg: SDAConfig = CFG, *, student: int = 1, base: int = 1, teacher: int =
     return SDA(
         cfg, student=Toy(seed=student), base=Toy(seed=base).requires_grad_(False),
         teacher=Toy(seed=teacher).requires_grad_(False), uncond=toy_batch(1, seed=9).cond,
+        sampler="euler",
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def states(sigma: float, n: int = 2) -> list[Tensor]:
 
 
 def compared(method: SDA, sigma: float, n: int = 2) -> dict[str, Tensor]:
-    return method.compare(states(sigma, n), LEVELS[sigma], BATCH.cond)[1]
+    return method.compare(states(sigma, n), LEVELS[sigma], BATCH.cond, differ=True)[1]
 
 
 def cosines(method: SDA, sigma: float, pairs: list[tuple[int, int]], n: int) -> Tensor:
@@ -78,7 +78,7 @@ def test_loss_by_hand(noises: int, pairs: list[tuple[int, int]]) -> None:
         )
         for x in states(0.9, noises)
     ]).mean()  # fmt: skip
-    loss, logs = method.compare(states(0.9, noises), level, BATCH.cond)
+    loss, logs = method.compare(states(0.9, noises), level, BATCH.cond, differ=True)
     assert_close(logs["alike"], alike)
     assert_close(logs["anchor"], anchor)
     assert_close(loss, alike + 0.5 * anchor)
@@ -107,12 +107,30 @@ def test_the_cards_estimate_is_right_for_pure_noise_alone() -> None:
 
 
 def test_gated_levels_have_the_anchor_alone() -> None:
-    open_ = {s: compared(sda(replace(CFG, gate=2), base=2), s) for s in CFG.student_sigmas}
-    assert [logs["open"].item() for logs in open_.values()] == [1, 1, 0, 0]
-    for sigma in (0.75, 0.5):
-        assert open_[sigma]["alike"] == 0 and open_[sigma]["anchor"] > 0
-        assert open_[sigma]["loss"] == open_[sigma]["anchor"]
-    assert compared(sda(replace(CFG, gate=0)), 0.5)["open"] == 1
+    method = sda(replace(CFG, gate=2), base=2)
+    logs = [method.loss(BATCH, Rng(0, 0, "student", BATCH.ids), level=k)[1] for k in range(4)]
+    assert ["alike" in found for found in logs] == [True, True, False, False]
+    for found in logs[2:]:
+        assert found["anchor"] > 0 and found["loss"] == found["anchor"]
+    assert all(replace(CFG, gate=0).is_open(k) for k in range(4))
+
+
+def test_levels_take_turns() -> None:
+    method = sda(replace(CFG, turns=(0, 0, 1, 2, 3)))
+    phases = [phase for step in range(10) for phase in method.phases(step)]
+    assert [p.loss.keywords["level"] for p in phases] == [0, 0, 1, 2, 3] * 2  # pyright: ignore
+    assert {p.name for p in phases} == {"student"}
+
+
+def test_own_states_are_those_of_the_students_sampler() -> None:
+    method = sda(replace(CFG, states="own"))
+    other = replace(BATCH, x0=torch.zeros_like(BATCH.x0))
+    found = method.reach(other, Rng(0, 0, "student", BATCH.ids), 2)
+    noise = Rng(0, 0, "student", BATCH.ids).randn_like(BATCH.x0)
+    own = lambda x, sigma: method.student(x, sigma, BATCH.cond)  # noqa: E731
+    right = list(trajectory(own, noise, (*CFG.student_sigmas, 0.0)))[2][0]
+    assert_close(found, right, rtol=0, atol=1e-6)
+    assert not found.requires_grad
 
 
 def test_low_pass() -> None:
@@ -148,7 +166,7 @@ def test_decoded_pictures_are_compared_where_asked() -> None:
         sda(cfg)
     method = SDA(
         cfg, student=Toy(seed=1), base=Toy(seed=1).requires_grad_(False),
-        teacher=Toy().requires_grad_(False), decode=lambda x0: x0.square(),
+        teacher=Toy().requires_grad_(False), decode=lambda x0: x0.square(), sampler="euler",
     )  # fmt: skip
     xs, level = states(0.75), LEVELS[0.75]
     ours, goals = (
@@ -156,23 +174,18 @@ def test_decoded_pictures_are_compared_where_asked() -> None:
         for model in (method.student, method.teacher)
     )
     right = 1 - F.cosine_similarity(ours[0] - ours[1], goals[0] - goals[1]).mean()
-    assert_close(method.compare(xs, level, BATCH.cond)[1]["alike"], right)
+    assert_close(method.compare(xs, level, BATCH.cond, differ=True)[1]["alike"], right)
 
 
 def test_noises_differ_and_the_picture_is_one() -> None:
     method, seen = sda(), list[tuple[Tensor, Tensor]]()
     method.teacher.register_forward_pre_hook(lambda _m, args: seen.append(args[:2]))
-    method.loss(BATCH, Rng(0, 0, "student", BATCH.ids))
-    (x1, s1), (x2, s2) = seen
-    assert torch.equal(s1, s2) and set(s1.tolist()) <= set(
-        torch.tensor(CFG.student_sigmas).tolist()
-    )
-    s = s1[:, None, None, None]
-    first, second = ((x - (1 - s) * BATCH.x0) / s for x in (x1, x2))
+    method.loss(BATCH, Rng(0, 0, "student", BATCH.ids), level=1)
     draws = Rng(0, 0, "student", BATCH.ids)
-    assert_close(s1, choice(draws, CFG.student_sigmas, CFG.student_probs))
-    assert_close(first, draws.randn_like(BATCH.x0), rtol=0, atol=1e-5)
-    assert_close(second, draws.randn_like(BATCH.x0), rtol=0, atol=1e-5)
+    assert len(seen) == 2
+    for x, sigma in seen:
+        assert torch.equal(sigma, LEVELS[0.9])
+        assert_close(x, 0.1 * BATCH.x0 + 0.9 * draws.randn_like(BATCH.x0))
 
 
 def adapted(seed: int = 0) -> tuple[SDA, Toy, Toy]:
@@ -188,7 +201,7 @@ def adapted(seed: int = 0) -> tuple[SDA, Toy, Toy]:
     adapt(student, cfg, seed=seed)
     adapt(on_top, cfg, seed=seed)
     method = SDA(
-        CFG, student=student, base=bare, teacher=Toy().requires_grad_(False),
+        CFG, student=student, base=bare, teacher=Toy().requires_grad_(False), sampler="euler",
         assisted=Assisted.over(student, on_top, helped),
     )  # fmt: skip
     return method, bare, helped
@@ -201,7 +214,7 @@ def test_with_an_assistant_the_first_noise_and_the_anchor_see_it_and_the_rest_do
     assert not torch.allclose(vs[0], bare(xs[0], level, BATCH.cond))
     ours = [low_pass(to_x0(x, v, level), 2) for x, v in zip(xs, vs, strict=True)]
     goals = [low_pass(method.teach(x, level, BATCH.cond), 2) for x in xs]
-    logs = method.compare(xs, level, BATCH.cond)[1]
+    logs = method.compare(xs, level, BATCH.cond, differ=True)[1]
     assert_close(logs["alike"], method.apart(ours[0] - ours[1], goals[0] - goals[1]).mean())
     assert logs["anchor"] == 0  # against the assisted model, from which nothing has moved yet
 
@@ -229,7 +242,7 @@ def test_both_trees_train_one_adapter() -> None:
         ({"guidance": 0.0}, "guidance must be >= 1"),
         ({"anchor_delta": 0.0}, "anchor_delta must be > 0"),
         ({"alike_weight": -1.0}, "alike_weight must be >= 0"),
-        ({"student_probs": (0.5, 0.5)}, "student_probs needs one value for each of the 4"),
+        ({"turns": (0, 1)}, "turns must name each of the 4 student_sigmas"),
         ({"ema_decay": 1.0}, "ema_decay must lie in"),
     ],
 )
@@ -240,4 +253,4 @@ def test_config_errors(change: dict[str, object], message: str) -> None:
 
 def test_base_and_teacher_must_be_frozen() -> None:
     with pytest.raises(ValueError, match="SDA's teacher must be frozen"):
-        SDA(CFG, student=Toy(), base=Toy().requires_grad_(False), teacher=Toy())
+        SDA(CFG, student=Toy(), base=Toy().requires_grad_(False), teacher=Toy(), sampler="euler")

@@ -184,8 +184,8 @@ def make_method(
         case SDAConfig():
             return SDA(
                 cfg, student=student_of(family.backbone, experiment), base=family.backbone,
-                teacher=teacher.backbone, uncond=no_prompt(teacher, device),
-                decode=family.decode_with_gradients,
+                teacher=teacher.backbone, sampler=sampling.sampler,
+                uncond=no_prompt(teacher, device), decode=family.decode_with_gradients,
             )  # fmt: skip
         case SFTConfig():
             return SFT(cfg, student=student_of(family.backbone, experiment))

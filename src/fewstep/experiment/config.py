@@ -144,6 +144,8 @@ class Experiment:
                         "method sda needs the many-step model that model was distilled from: set "
                         "teacher"
                     )
+                if self.method.states == "samples":
+                    self.check_pictures()
             case SFTConfig():
                 self.check_optims("student")
                 self.check_pictures()

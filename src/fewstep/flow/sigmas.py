@@ -128,3 +128,12 @@ def check_probs(name: str, probs: Sequence[float], values: Sequence[float]) -> N
         )
     if min(probs) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-6):
         raise ValueError(f"{name} must be >= 0 and sum to 1, got {probs}")
+
+
+def check_turns(turns: Sequence[int], values: Sequence[float]) -> None:
+    """ValueError unless each of the levels comes, by its place, and nothing else."""
+    if set(turns) != set(range(len(values))):
+        raise ValueError(
+            f"turns must name each of the {len(values)} student_sigmas by its place, 0 the first, "
+            f"and nothing else, got {tuple(turns)}"
+        )

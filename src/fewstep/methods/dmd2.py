@@ -56,11 +56,7 @@ class DMD2Config:
 
     def __post_init__(self) -> None:
         sigmas.check_grid((*self.student_sigmas, 0.0))
-        if set(self.turns) != set(range(len(self.student_sigmas))):
-            raise ValueError(
-                f"turns must name each of the {len(self.student_sigmas)} student_sigmas by its "
-                f"place, 0 the first, and nothing else, got {self.turns}"
-            )
+        sigmas.check_turns(self.turns, self.student_sigmas)
         if not self.guidance >= 1:
             raise ValueError(f"guidance must be >= 1, got {self.guidance}")
         if self.student_every < 1:

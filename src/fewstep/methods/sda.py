@@ -31,7 +31,7 @@ from fewstep.data.batches import Batch
 from fewstep.families.base import Backbone, Cond
 from fewstep.flow import path, sigmas
 from fewstep.flow.guidance import guided
-from fewstep.flow.sample import euler_from
+from fewstep.flow.sample import SamplerName, at, euler_from, state
 from fewstep.methods.base import Logs, Phase
 from fewstep.nets.adapters import Adapted, adapters_of
 from fewstep.nets.ema import Ema
@@ -47,8 +47,11 @@ class SDAConfig:
     name: Literal["sda"] = "sda"
     student_sigmas: tuple[float, ...] = (1.0, 0.9, 0.75, 0.5)
     """The levels the sampler visits (its grid without the final 0)."""
-    student_probs: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
-    """How often each is trained."""
+    turns: tuple[int, ...] = (0, 1, 2, 3)
+    """Which of them a step works on, over and over: repeat one that needs more training."""
+    states: Literal["samples", "own"] = "samples"
+    """Where x comes from: a picture noised to the level, the same for all noises, or what the
+    student itself reaches there from each noise, for which no picture is needed."""
     gate: int = 1
     """So many of the last levels have the anchor alone: what is drawn there is sharpness."""
     noises: int = 2
@@ -74,7 +77,7 @@ class SDAConfig:
 
     def __post_init__(self) -> None:
         sigmas.check_grid((*self.student_sigmas, 0.0))
-        sigmas.check_probs("student_probs", self.student_probs, self.student_sigmas)
+        sigmas.check_turns(self.turns, self.student_sigmas)
         if not 0 <= self.gate < len(self.student_sigmas):
             raise ValueError(
                 f"gate must leave one of the {len(self.student_sigmas)} student_sigmas open, "
@@ -95,10 +98,9 @@ class SDAConfig:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
 
-    @property
-    def closed(self) -> float:
-        """Levels at and below this one are gated; 0 where none is."""
-        return self.student_sigmas[-self.gate] if self.gate else 0.0
+    def is_open(self, level: int) -> bool:
+        """Whether differences are compared at this level."""
+        return level < len(self.student_sigmas) - self.gate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,7 @@ class SDA:
     student  what trains: adapters on a frozen model, or a whole copy of it
     base     the same model without them, frozen
     teacher  the many-step model, frozen
+    sampler  how the student goes from level to level, in training as in use
     uncond   the condition of no prompt, (1,); needed where `cfg.guidance` is not 1
     decode   needed where `cfg.domain` is "decoded"
     assisted trees that hold the assistant too; their trained adapter is that of `student`
@@ -133,7 +136,8 @@ class SDA:
 
     def __init__(
         self, cfg: SDAConfig, *, student: Backbone, base: Backbone, teacher: Backbone,
-        uncond: Cond | None = None, decode: Decode | None = None, assisted: Assisted | None = None,
+        sampler: SamplerName, uncond: Cond | None = None, decode: Decode | None = None,
+        assisted: Assisted | None = None,
     ) -> None:  # fmt: skip
         for name, frozen in (("base", base), ("teacher", teacher)):
             if any(p.requires_grad for p in frozen.parameters()):
@@ -142,6 +146,7 @@ class SDA:
             raise ValueError("method.domain = decoded needs a decoder with gradients")
         self.cfg = cfg
         self.student, self.base, self.teacher = student, base, teacher
+        self.sampler: SamplerName = sampler
         self.uncond, self.decode, self.assisted = uncond, decode, assisted
         self.ema = Ema(student, decay=cfg.ema_decay, warmup=cfg.ema_warmup)
         self.modules: Mapping[str, nn.Module] = {"student": student, "ema": self.ema}
@@ -150,48 +155,58 @@ class SDA:
         return self.ema.module
 
     def phases(self, step: int) -> Iterator[Phase]:
+        level = self.cfg.turns[step % len(self.cfg.turns)]
         yield Phase(
-            "student", self.student, self.loss, after=partial(self.ema.update, self.student)
-        )
+            "student", self.student, partial(self.loss, level=level),
+            after=partial(self.ema.update, self.student),
+        )  # fmt: skip
 
-    def loss(self, batch: Batch, rng: Rng) -> tuple[Tensor, Logs]:
-        sigma = sigmas.choice(rng, self.cfg.student_sigmas, self.cfg.student_probs)
-        xs = [
-            path.interpolate(batch.x0, rng.randn_like(batch.x0), sigma)
-            for _ in range(self.cfg.noises)
-        ]
-        return self.compare(xs, sigma, batch.cond)
+    def loss(self, batch: Batch, rng: Rng, *, level: int) -> tuple[Tensor, Logs]:
+        xs = [self.reach(batch, rng, level) for _ in range(self.cfg.noises)]
+        sigma = at(self.cfg.student_sigmas[level], batch.x0)
+        return self.compare(xs, sigma, batch.cond, differ=self.cfg.is_open(level))
 
-    def compare(self, xs: list[Latent], sigma: Sigma, cond: Cond) -> tuple[Tensor, Logs]:
-        """The loss at given states of one level, one for each noise."""
+    @torch.no_grad()
+    def reach(self, batch: Batch, rng: Rng, level: int) -> Latent:
+        """The state at a level that one noise leads to."""
+        eps, levels = rng.randn_like(batch.x0), self.cfg.student_sigmas[: level + 1]
+        match self.cfg.states:
+            case "samples":
+                return path.interpolate(batch.x0, eps, at(levels[-1], eps))
+            case "own":
+                own = guided(self.student, batch.cond, None, 1)
+                return state(self.sampler, own, eps, levels, rng)
+            case _:
+                assert_never(self.cfg.states)
+
+    def compare(
+        self, xs: list[Latent], sigma: Sigma, cond: Cond, *, differ: bool
+    ) -> tuple[Tensor, Logs]:
+        """The loss at given states of one level, one for each noise; without `differ` the anchor
+        alone."""
         first = self.assisted or Assisted(student=self.student, base=self.base)
         vs = [first.student(xs[0], sigma, cond), *(self.student(x, sigma, cond) for x in xs[1:])]
         with torch.no_grad():
             anchors = [first.base(xs[0], sigma, cond)]
             if self.assisted is None:
                 anchors += [self.base(x, sigma, cond) for x in xs[1:]]
-            goals = [self.teach(x, sigma, cond) for x in xs]
-        anchor = torch.stack(
-            # with an assistant, only the first noise is anchored
-            [
-                huber(v, anchor, self.cfg.anchor_delta)
-                for v, anchor in zip(vs, anchors, strict=False)
+        # with an assistant, only the first noise is anchored
+        pairs = zip(vs[: len(anchors)], anchors, strict=True)
+        anchor = torch.stack([huber(v, goal, self.cfg.anchor_delta) for v, goal in pairs]).mean()
+        loss = self.cfg.anchor_weight * anchor
+        logs: Logs = {"anchor": anchor}
+        if differ:
+            with torch.no_grad():
+                goals = [self.seen(self.teach(x, sigma, cond)) for x in xs]
+            ours = [self.seen(self.clean(x, v, sigma)) for x, v in zip(xs, vs, strict=True)]
+            apart = [
+                (ours[i] - ours[j], goals[i] - goals[j]) for i, j in combinations(range(len(xs)), 2)
             ]
-        ).mean()
-        ours = [self.seen(self.clean(x, v, sigma)) for x, v in zip(xs, vs, strict=True)]
-        goals = [self.seen(goal) for goal in goals]
-        apart = torch.stack(
-            [self.apart(ours[i] - ours[j], goals[i] - goals[j])
-             for i, j in combinations(range(len(xs)), 2)]
-        ).mean(0)  # fmt: skip
-        open_ = (sigma > self.cfg.closed).float()
-        alike = (open_ * apart).mean()
-        loss = self.cfg.alike_weight * alike + self.cfg.anchor_weight * anchor
-        size = length(ours[0] - ours[1]) / length(goals[0] - goals[1])
-        logs: Logs = {
-            "loss": loss, "alike": alike, "anchor": anchor, "open": open_.mean(),
-            "size": (open_ * size).mean(),
-        }  # fmt: skip
+            alike = torch.stack([self.apart(own, goal) for own, goal in apart]).mean()
+            size = torch.stack([length(own) / length(goal) for own, goal in apart]).mean()
+            loss = loss + self.cfg.alike_weight * alike
+            logs |= {"alike": alike, "size": size}
+        logs["loss"] = loss
         return loss, {name: value.detach() for name, value in logs.items()}
 
     def teach(self, x: Latent, sigma: Sigma, cond: Cond) -> Latent:
