@@ -105,4 +105,7 @@ def test_what_belongs_to_another_method_is_named(
     assert "leave teacher at none" in error(capsys)
     words = ["train", "sda_shapes", *small, "--teacher", "elsewhere", "--dry-run"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "method sda learns from pictures: set data.source to samples" in error(capsys)
+    words += ["--method.states", "own"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 2
     assert "teacher 'elsewhere' does not exist" in error(capsys)
