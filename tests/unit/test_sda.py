@@ -15,7 +15,8 @@ from torch.testing import assert_close
 
 from fewstep.flow.path import interpolate, to_x0
 from fewstep.flow.sample import euler, trajectory
-from fewstep.methods.sda import SDA, Assisted, SDAConfig, huber, low_pass
+from fewstep.methods.losses import huber, low_pass
+from fewstep.methods.sda import SDA, Assisted, SDAConfig
 from fewstep.nets.adapters import AdapterConfig, adapt, adapters_of
 from fewstep.nets.share import share
 from fewstep.rng import Rng

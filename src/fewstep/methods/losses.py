@@ -1,8 +1,8 @@
-"""Adversarial losses and gradient penalties: pure functions of tensors.
+"""Losses and what they are made of: pure functions of tensors.
 
-Every logit is judged by itself: each head and each patch is a discriminator of its own. The mean is
-taken after the non-linearity, because a margin on the sum (or mean) of heads lets one confident
-head switch the gradient of all the others off.
+Adversarial losses and gradient penalties come first. Every logit is judged by itself: each head and
+each patch is a discriminator of its own. The mean is taken after the non-linearity, because a
+margin on the sum (or mean) of heads lets one confident head switch the gradient of all others off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from fewstep.shapes import Logits
+from fewstep.shapes import Latent, Logits
 
 Scalar = Float[Tensor, ""]
 AdversarialName = Literal["hinge", "softplus"]
@@ -107,3 +107,23 @@ def r1_approx(real: Logits, perturbed: Logits, noise_std: float) -> Scalar:
     if noise_std <= 0:
         raise ValueError(f"noise_std must be > 0, got {noise_std}")
     return ((perturbed - real) / noise_std).square().mean()
+
+
+def huber(v: Latent, goal: Latent, delta: float) -> Tensor:
+    """Half the square up to `delta` and a line of that slope beyond, by number, mean over all."""
+    return F.huber_loss(v, goal, delta=delta)
+
+
+def length(x: Tensor) -> Tensor:
+    """(b,): Euclidean."""
+    return x.flatten(1).square().sum(1).sqrt()
+
+
+def low_pass(x: Tensor, pool: int | None) -> Tensor:
+    """Means over squares of `pool` positions a side, the rest at the edges left out; None is the
+    mean of each channel. ValueError where a square is larger than x."""
+    if pool is None:
+        return x.mean((2, 3), keepdim=True)
+    if pool > min(x.shape[2:]):
+        raise ValueError(f"method.pool = {pool} is larger than what it pools, {tuple(x.shape[2:])}")
+    return F.avg_pool2d(x, pool)

@@ -33,6 +33,7 @@ from fewstep.flow import path, sigmas
 from fewstep.flow.guidance import guided
 from fewstep.flow.sample import SamplerName, at, euler_from, state
 from fewstep.methods.base import Logs, Phase
+from fewstep.methods.losses import huber, length, low_pass
 from fewstep.nets.adapters import Adapted, adapters_of
 from fewstep.nets.ema import Ema
 from fewstep.rng import Rng
@@ -242,23 +243,3 @@ class SDA:
                 return (ours - goal).square().flatten(1).mean(1)
             case _:
                 assert_never(self.cfg.distance)
-
-
-def huber(v: Latent, goal: Latent, delta: float) -> Tensor:
-    """Half the square up to `delta` and a line of that slope beyond, by number, mean over all."""
-    return F.huber_loss(v, goal, delta=delta)
-
-
-def length(x: Tensor) -> Tensor:
-    """(b,): Euclidean."""
-    return x.flatten(1).square().sum(1).sqrt()
-
-
-def low_pass(x: Tensor, pool: int | None) -> Tensor:
-    """Means over squares of `pool` positions a side, the rest at the edges left out; None is the
-    mean of each channel. ValueError where a square is larger than x."""
-    if pool is None:
-        return x.mean((2, 3), keepdim=True)
-    if pool > min(x.shape[2:]):
-        raise ValueError(f"method.pool = {pool} is larger than what it pools, {tuple(x.shape[2:])}")
-    return F.avg_pool2d(x, pool)
