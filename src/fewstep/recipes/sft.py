@@ -10,10 +10,10 @@ from fewstep.train.optim import OptimConfig
 
 
 def sft_shapes() -> Experiment:
-    """Make a four-step student that answers every seed with nearly the same picture: the packaged
-    model, fitted to samples that all come from one noise. SDA is measured on it.
+    """Fit the packaged model to samples that all come from one noise: a four-step student that
+    should answer every seed with nearly the same picture.
 
-    Hardware: one CPU core. Duration: not yet measured.
+    Hardware: none tried. Duration: not yet measured.
     Score: not yet measured.
     """
     return Experiment(
