@@ -281,7 +281,7 @@ def test_help_says_what_is_required_and_what_a_suite_decides(
         (["shapes", "--suite", "quick", "--adapter", "a.safetensors", "--strengths", "0", "nan"],
          "--strengths must be finite numbers, at least one, got [0.0, nan]"),
         (["shapes", "--suite", "quick", "--height", "0"], "positive multiples of 8, got 0 x 64"),
-        (["shapes@4w=2", "--suite", "quick"], "MODEL@STEPS or MODEL@STEPS,w=W, got 'shapes@4w=2'"),
+        (["shapes@4w=2", "--suite", "quick"], "where one is wanted, got 'shapes@4w=2'"),
         (["shapes", "--suite", "quick", "--extractors", "vgg"],
          "there are shapes, pixels, inception, dinov2, clip, lpips-alex, lpips-vgg"),
         (["shapes", "--suite", "quick", "--extractors", "lpips-vgg"], "no weights at"),

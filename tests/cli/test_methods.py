@@ -51,16 +51,7 @@ def test_sda(
 ) -> None:
     out = tmp_path / "run"
     words = ["train", "sda_shapes", *small, "--teacher", str(model), "--adapter.factor", "2"]
-    words += [
-        "--method.states",
-        "own",
-        "--loop.steps",
-        "2",
-        "--method.pool",
-        "1",
-        "--out",
-        str(out),
-    ]
+    words += ["--method.pool", "1", "--loop.steps", "2", "--out", str(out)]
     before = fingerprint(ZImage.load(model).backbone)
     assert main(words) == 0
     assert fingerprint(ZImage.load(model).backbone) == before
@@ -104,8 +95,8 @@ def test_what_belongs_to_another_method_is_named(
     assert main([*words, "--out", str(tmp_path / "run")]) == 2
     assert "leave teacher at none" in error(capsys)
     words = ["train", "sda_shapes", *small, "--teacher", "elsewhere", "--dry-run"]
-    assert main([*words, "--out", str(tmp_path / "run")]) == 2
+    pictures = ["--method.states", "samples", "--out", str(tmp_path / "run")]
+    assert main([*words, *pictures]) == 2
     assert "method sda learns from pictures: set data.source to samples" in error(capsys)
-    words += ["--method.states", "own"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 2
     assert "teacher 'elsewhere' does not exist" in error(capsys)
