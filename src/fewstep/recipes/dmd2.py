@@ -14,7 +14,8 @@ from fewstep.train.optim import OptimConfig
 def dmd2_shapes() -> Experiment:
     """Distil the packaged Shapes model to four steps by distribution matching.
 
-    Hardware: one CPU core. Duration: 13 minutes for 1,000 steps at 0.8 s each (computed).
+    Hardware: one CPU core. Duration: 12 minutes of processor time for the first 600
+    of 1,000 steps.
     Score: one run, stopped after 600 steps: 75 % of the prompts right, KID 0.0066; its teacher 44 %
     and 0.025 at 4 steps, 83 % and 0.0053 at 20 (32 prompts x 16 seeds; LOG.md, 2026-11-21).
     """
@@ -33,7 +34,7 @@ def dmd2_shapes_narrow() -> Experiment:
     """The same with strong guidance and a student that runs ahead of its critic: sharp, right, and
     nearly the same picture for every seed, as few-step models often are. SDA is measured on it.
 
-    Hardware: one CPU core. Duration: about 5 minutes.
+    Hardware: one CPU core. Duration: 6 to 7 minutes.
     Score: one run: 79 % of the prompts right, layout diversity 0.74 of the truth, a Vendi
     of 3.2 where its teacher has 5.3 (32 prompts x 16 seeds; LOG.md, 2026-11-21).
     """

@@ -14,7 +14,8 @@ def sda_shapes() -> Experiment:
     """Give a distilled Shapes model its diversity back: `fewstep train
     dmd2_shapes_narrow` first.
 
-    Hardware: one CPU core. Duration: 5 to 7 minutes; no pictures are needed.
+    Hardware: one CPU core. Duration: 7.5 minutes of processor time; no pictures are
+    needed.
     Score: not yet measured. A first trial gave 82 % of the layout diversity back and lost 24 points
     of adherence (LOG.md, 2026-11-21).
     """
