@@ -108,11 +108,11 @@ def test_nothing_is_to_be_learnt_where_the_critic_is_the_teacher() -> None:
 
 
 def test_student_loss_by_hand() -> None:
-    method, batch = toy(), toy_batch()
+    method, batch = toy(replace(CFG, renoise_shift=3.0)), toy_batch()
     draws = rng(batch)
     x, sigma = method.simulate(batch, draws, 1)
     x0_hat = to_x0(x, method.student(x, sigma, batch.cond), sigma)
-    level, eps = uniform_shifted(draws), draws.randn_like(x0_hat)
+    level, eps = uniform_shifted(draws, 3.0), draws.randn_like(x0_hat)
     y = interpolate(x0_hat, eps, level)
     none = Cond.cat([method.uncond] * 4)
     v = guide(method.teacher(y, level, batch.cond), method.teacher(y, level, none), CFG.guidance)
@@ -123,6 +123,17 @@ def test_student_loss_by_hand() -> None:
     size = (x0_hat - to_x0(y, v, level)).abs().mean((1, 2, 3), keepdim=True)
     loss, _ = method.student_loss(batch, rng(batch), level=1)
     assert_close(loss, (apart / size).square().mean() / 2)
+
+
+def test_critic_loss_by_hand() -> None:
+    method, batch = toy(), toy_batch()
+    draws = rng(batch, "critic")
+    x, sigma = method.simulate(batch, draws, 2)
+    x0_hat = to_x0(x, method.student(x, sigma, batch.cond), sigma)
+    level, eps = uniform_shifted(draws), draws.randn_like(x0_hat)
+    v = method.critic(interpolate(x0_hat, eps, level), level, batch.cond)
+    loss, _ = method.critic_loss(batch, rng(batch, "critic"), level=2)
+    assert_close(loss, (v - (eps - x0_hat)).square().mean())
 
 
 def gradients(loss: Tensor, method: DMD2) -> dict[str, bool]:

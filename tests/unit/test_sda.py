@@ -70,7 +70,7 @@ def test_nothing_is_to_be_learnt_where_student_base_and_teacher_are_one() -> Non
 
 @pytest.mark.parametrize(("noises", "pairs"), [(2, [(0, 1)]), (3, [(0, 1), (0, 2), (1, 2)])])
 def test_loss_by_hand(noises: int, pairs: list[tuple[int, int]]) -> None:
-    method = sda(replace(CFG, noises=noises, anchor_weight=0.5), base=2)
+    method = sda(replace(CFG, noises=noises, alike_weight=2.0, anchor_weight=0.5), base=2)
     alike = cosines(method, 0.9, pairs, noises)
     level = LEVELS[0.9]
     anchor = torch.stack([
@@ -82,7 +82,7 @@ def test_loss_by_hand(noises: int, pairs: list[tuple[int, int]]) -> None:
     loss, logs = method.compare(states(0.9, noises), level, BATCH.cond, differ=True)
     assert_close(logs["alike"], alike)
     assert_close(logs["anchor"], anchor)
-    assert_close(loss, alike + 0.5 * anchor)
+    assert_close(loss, 2 * alike + 0.5 * anchor)
 
 
 def test_the_anchor_pulls_with_the_clipped_difference() -> None:

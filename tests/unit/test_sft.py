@@ -15,7 +15,7 @@ from fewstep.flow.sigmas import choice
 from fewstep.methods.sft import SFT, SFTConfig
 from fewstep.rng import Rng
 
-CFG = SFTConfig(ema_decay=0.0)
+CFG = SFTConfig(student_probs=(0.1, 0.1, 0.1, 0.7), ema_decay=0.0)
 
 
 def test_loss_by_hand() -> None:
