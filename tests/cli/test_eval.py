@@ -170,6 +170,32 @@ def test_an_adapter_is_a_curve_of_diversity_against_quality(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_gate_is_a_row_beside_the_curve(tmp_path: Path) -> None:
+    adapter = write_lora(load_family("shapes", torch.device("cpu")), tmp_path)
+    out = tmp_path / "out"
+    words = ["eval", "shapes@2", "--suite", "quick", "--prompts", "8", "--seeds", "2"]
+    words += ["--threads", "1", "--adapter", str(adapter), "--out", str(out)]
+    words += ["--strengths", "0", "1", "1,0", "1,1"]
+    assert main(words) == 0
+    found = evaluation(out)
+    _, off, on, early, always = rows = found["rows"]
+    assert [row["name"] for row in rows[1:]] == [
+        f"shapes, 2 steps, strength {s}" for s in ("0", "1", "1,0", "1,1")
+    ]
+    assert always["metrics"] == on["metrics"]
+    assert early["metrics"]["sharpness"] not in [row["metrics"]["sharpness"] for row in (on, off)]
+    [line] = found["curves"][0]["lines"]
+    assert [point["label"] for point in line["points"]] == ["0", "1"]
+    compared = [c["name"] for c in found["comparisons"] if c["metric"] == "kid"]
+    assert len(compared) == 3
+    assert compared[1] == "kid, shapes, 2 steps, strength 1,0 minus shapes, 2 steps, strength 0"
+    folders = sorted(path.name.rpartition("-")[0] for path in (out / "pictures").iterdir())
+    assert folders == [f"shapes_2_steps_strength_{s}" for s in ("0", "1", "1_0", "1_1")]
+    assert main(words) == 0  # nothing is drawn again
+    assert [row["cost"]["images"] for row in evaluation(out)["rows"][1:]] == [0] * 4
+
+
+@pytest.mark.slow
 def test_pictures_from_elsewhere_are_judged_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,7 +305,10 @@ def test_help_says_what_is_required_and_what_a_suite_decides(
         (["shapes", "--suite", "retention", "--adapter", "a.safetensors"],
          "the suite retention draws at steps of its own, --adapter at strengths"),
         (["shapes", "--suite", "quick", "--adapter", "a.safetensors", "--strengths", "0", "nan"],
-         "--strengths must be finite numbers, at least one, got [0.0, nan]"),
+         "--strengths: a strength is a finite number, or one for each step as in 1,1,0,0, got "
+         "'nan'"),
+        (["shapes", "--suite", "quick", "--adapter", "a.safetensors", "--strengths", "1", "1,0,0"],
+         "the strength 1,0,0 has 3 numbers, but there are 4 steps; give one number, or one for"),
         (["shapes", "--suite", "quick", "--height", "0"], "positive multiples of 8, got 0 x 64"),
         (["shapes@4w=2", "--suite", "quick"], "where one is wanted, got 'shapes@4w=2'"),
         (["shapes", "--suite", "quick", "--extractors", "vgg"],

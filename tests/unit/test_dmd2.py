@@ -71,6 +71,21 @@ def test_states_are_those_of_the_renoising_sampler() -> None:
     assert_close(method.simulate(batch, rng(batch), 3)[0], x, rtol=0, atol=0)
 
 
+def test_picture_levels_begin_at_noised_pictures() -> None:
+    method, batch = toy(replace(CFG, picture_levels=2)), toy_batch()
+    own = toy()
+    for level in (0, 1):
+        assert torch.equal(
+            method.simulate(batch, rng(batch), level)[0], own.simulate(batch, rng(batch), level)[0]
+        )
+    for level in (2, 3):
+        x, sigma = method.simulate(batch, rng(batch), level)
+        eps = rng(batch).randn_like(batch.x0)
+        here = CFG.student_sigmas[level]
+        assert torch.equal(sigma, at(here, eps))
+        assert_close(x, (1 - here) * batch.x0 + here * eps, rtol=0, atol=1e-6)
+
+
 def test_trap16_states_know_no_real_picture_and_carry_no_graph() -> None:
     method, batch = toy(sampler="renoise"), toy_batch()
     other = replace(batch, x0=torch.zeros_like(batch.x0))
@@ -188,6 +203,7 @@ def test_a_student_finds_its_teachers_distribution_and_guidance_narrows_it() -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"picture_levels": 4}, "picture_levels must leave one of the 4"),
         ({"guidance": 0.5}, "guidance must be >= 1, got 0.5"),
         ({"student_every": 0}, "student_every must be >= 1"),
         ({"renoise_shift": 0.0}, "renoise_shift must be > 0"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tests.unit.test_candidates import pictures
 
 from fewstep.cli.rows import matrix, rows_of
+from fewstep.cli.suite import without_gates
 from fewstep.cli.verbs import EvalRequest
 from fewstep.errors import UserError
+from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.suites import SUITES, SuiteName
-from fewstep.experiment.candidates import parse
+from fewstep.experiment.candidates import Means, facts_of, folder_name, parse
+from fewstep.families.adapters import Gate
 from fewstep.worlds.shapes.world import Shapes
 
 PROMPTS = tuple(
@@ -53,6 +59,35 @@ def test_a_model_at_two_step_counts_is_two_lines_of_strengths(tmp_path: Path) ->
     ]  # fmt: skip
     assert lines["shapes, 4 steps"] == {0.0: found[3].title, 0.5: found[4].title}
     assert list(lines) == ["shapes, 2 steps", "shapes, 4 steps"]
+
+
+def test_a_gate_is_a_row_of_its_own_name_and_fits_the_steps() -> None:
+    strengths = (0.0, 0.5, Gate((1, 0)), Gate((0.5, 0)), Gate((-0.5, 0)))
+    request = requested("shapes@2", adapter=Path("a.safetensors"), strengths=strengths)
+    found, lines = rows(request)
+    titles = [f"shapes, 2 steps, strength {s}" for s in ("0", "0.5", "1,0", "0.5,0", "-0.5,0")]
+    assert [row.title for row in found] == titles
+    assert lines == {"shapes, 2 steps": dict(zip(strengths, titles, strict=True))}
+    assert without_gates(lines["shapes, 2 steps"]) == {0.0: titles[0], 0.5: titles[1]}
+    with pytest.raises(UserError, match="the strength 1,0 has 2 numbers, but there are 4 steps"):
+        rows(requested("shapes@2", "shapes@4", adapter=Path("a"), strengths=strengths))
+
+
+def test_gates_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Those of one reading too: a folder's name tells no sign and no point."""
+    adapter = tmp_path / "a.safetensors"
+    adapter.write_bytes(b"one")
+    model = replace(parse("shapes@2", 4, 1.0), adapter=adapter)
+    means = Means(folder=tmp_path, device=torch.device("cpu"))
+    spec = GenerationSpec(
+        model="shapes", fingerprint="f", prompts=PROMPTS, seeds=(0,), sigmas=(1.0, 0.5, 0.0)
+    )
+    gates = [1.0, *map(Gate, ((1, 1), (1, -1), (-1, 1), (1, 1.0000001), (0.5, 0)))]
+    asked = [replace(model, strength=gate) for gate in gates]
+    names = [folder_name(one, spec, facts_of(one, means)) for one in asked]
+    assert len(set(names)) == len(gates)
+    facts = facts_of(asked[1], means)
+    assert json.loads(json.dumps(facts)) == facts  # or a second run would take it for another
 
 
 def test_pictures_say_which_prompts_and_seeds_there_are(tmp_path: Path) -> None:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 
 from fewstep.cli.evaluation import evaluate_run
 from fewstep.cli.figures import show
+from fewstep.cli.sampling import check_folder, telling
+from fewstep.cli.sampling import sample as sample
 from fewstep.cli.suite import evaluate_models as judge_models
-from fewstep.cli.verbs import EvalRequest, ReportRequest, SampleRequest
+from fewstep.cli.verbs import EvalRequest, ReportRequest
 from fewstep.data import cache
 from fewstep.data.cache import Key
 from fewstep.data.precompute import Told
 from fewstep.errors import UserError
-from fewstep.evaluate.gallery import RECORD
-from fewstep.evaluate.generate import GenerationSpec, fingerprint, generate
-from fewstep.evaluate.grids import Column, to_bytes, write_grid
 from fewstep.experiment.builder import (
     Built,
     build,
     choose_device,
-    load_family,
     make_world,
     model_path,
     prepare,
@@ -38,10 +34,10 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import export, export_adapter
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
-from fewstep.families.zimage import ZImage
-from fewstep.runs import Run, check_new, replacing, write_atomic
+from fewstep.experiment.trees import file_of, sha256
+from fewstep.families.adapter_files import open_file
+from fewstep.runs import Run, check_new
 from fewstep.train.loop import train as run_loop
-from fewstep.train.progress import ProgressLine
 
 INTERRUPTED = 130
 
@@ -63,6 +59,8 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
             raise UserError(f"{key} {models[key]!r} does not exist")
     if absent:
         check_prompts(experiment, world)
+        if experiment.assistant is not None:
+            open_file(file_of(experiment.assistant, "assistant"))
         for path in dict.fromkeys(paths[key] for key in absent):
             console.print(f"# would fetch {path}, which is not checked before")
     else:
@@ -75,18 +73,6 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
         check_new(out)
         console.print(f"# would start a run in {out}")
     return 0
-
-
-def check_folder(path: Path) -> None:
-    """UserError where a folder cannot be made or written."""
-    try:
-        there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    except OSError as error:
-        raise UserError(f"--out {path} cannot be reached: {error.strerror}") from None
-    if not there.is_dir():
-        raise UserError(f"--out {path} must be a folder, but {there} is a file; choose another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--out {path} cannot be written: {there} is not writable; choose another")
 
 
 def read_config(path: Path) -> Experiment:
@@ -114,14 +100,7 @@ def check_same(directory: Path, experiment: Experiment) -> None:
 def check_same_samples(directory: Path, key: Key) -> None:
     """UserError if the run in this directory was started on other teacher samples: a file of
     prompts or a model can change behind a path that stays."""
-    path = directory / "env.json"
-    try:
-        found = json.loads(path.read_bytes())["samples"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not tell what samples the run was started on ({error}); bring it back, "
-            "or choose another --out"
-        ) from None
+    found = started_on(directory, "samples")
     if lines := cache.difference(found, json.loads(json.dumps(key))):
         raise UserError(
             f"the run {directory} was started on other teacher samples ({'; '.join(lines)}); bring "
@@ -129,13 +108,46 @@ def check_same_samples(directory: Path, key: Key) -> None:
         )
 
 
+def check_same_assistant(directory: Path, experiment: Experiment) -> None:
+    """UserError if the assistant's file has changed since the run in this directory was started."""
+    if experiment.assistant is None:
+        return
+    if started_on(directory, "assistant") != assistant_hash(experiment):
+        raise UserError(
+            f"the run {directory} was started with another file as assistant than "
+            f"{experiment.assistant} is now; bring it back, or choose another --out"
+        )
+
+
+def assistant_hash(experiment: Experiment) -> str | None:
+    if experiment.assistant is None:
+        return None
+    return sha256(file_of(experiment.assistant, "assistant"))
+
+
+def started_on(directory: Path, fact: str) -> Any:
+    """What env.json of a run tells of its samples or its assistant."""
+    path = directory / "env.json"
+    try:
+        return json.loads(path.read_bytes())[fact]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not tell what {fact} the run was started on ({error}); bring it back, "
+            "or choose another --out"
+        ) from None
+
+
 def open_run(directory: Path, experiment: Experiment, built: Built, command: str) -> Run:
-    """A new run, or the one that is there if its configuration and its samples are the same."""
+    """A new run, or the one that is there if its configuration, its samples and its assistant are
+    the same."""
     if (directory / "config.yaml").is_file():
         check_same(directory, experiment)
         check_same_samples(directory, built.samples_key)
+        check_same_assistant(directory, experiment)
         return Run.open(directory)
     facts = {"command": command, "device": built.device.type, "samples": built.samples_key}
+    if experiment.assistant is not None:
+        facts["assistant"] = assistant_hash(experiment)
     return Run.create(directory, to_yaml(experiment), facts)
 
 
@@ -177,85 +189,6 @@ def train(
              "--prompts", "..."]
         ))  # fmt: skip
     return 0
-
-
-class telling:
-    """A progress line for work that says (done, total)."""
-
-    def __init__(self, what: str, console: Console) -> None:
-        self.what, self.console = what, console
-        self.line: ProgressLine | None = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self.tell
-
-    def tell(self, done: int, total: int) -> None:
-        if self.line is None:
-            self.line = ProgressLine(self.what, 0, total, self.console).__enter__()
-        self.line.update(done)
-
-    def __exit__(self, *_: object) -> None:
-        if self.line is not None:
-            self.line.__exit__(None, None, None)
-
-
-def sample(request: SampleRequest, console: Console) -> int:
-    """PNG files, one grid of them all, and what they were made with."""
-    for name in ("steps", "batch"):
-        if getattr(request, name) < 1:
-            raise UserError(f"--{name} must be >= 1, got {getattr(request, name)}")
-    check_folder(request.out)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    family = load_family(request.model, device, request.dtype)
-    warn_of_unknown_words(family, request.prompts)
-    side = family.pipeline.vae.config.sample_size
-    try:
-        spec = GenerationSpec(
-            model=request.model, fingerprint=fingerprint(family.backbone),
-            prompts=request.prompts, seeds=request.seeds, sigmas=family.sigmas(request.steps),
-            sampler=request.sampler or family.sampler, guidance=request.guidance,
-            height=side if request.height is None else request.height,
-            width=side if request.width is None else request.width,
-        )  # fmt: skip
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    grid = ", ".join(f"{s:.4g}" for s in spec.sigmas)
-    console.print(
-        f"{spec.total} pictures of {spec.height} x {spec.width}, {spec.calls} model calls each, "
-        f"at sigma {grid}"
-    )
-    with telling("pictures", console) as told:
-        images = generate(family, family.backbone, spec, batch_size=request.batch, progress=told)
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {request.out}: {error.strerror}") from None
-    # Before the first picture: one that is killed would leave new pictures under the old record.
-    (request.out / RECORD).unlink(missing_ok=True)
-    for i, pixels in enumerate(to_bytes(images)):
-        row, seed = divmod(i, len(spec.seeds))
-        with replacing(request.out / f"{row:04d}_seed{spec.seeds[seed]}.png") as temporary:
-            Image.fromarray(pixels).save(temporary, format="png")
-    write_grid(
-        request.out / "grid.png", [Column(request.model, images)], spec.prompts,
-        seeds=len(spec.seeds),
-    )  # fmt: skip
-    record = spec.to_json() | {"prompts": list(spec.prompts), "dtype": request.dtype}
-    write_atomic(request.out / RECORD, json.dumps(record, indent=1).encode() + b"\n")
-    console.print(f"wrote {request.out}")
-    return 0
-
-
-def warn_of_unknown_words(family: ZImage, prompts: Sequence[str]) -> None:
-    """On stderr; a tokenizer of bytes knows everything, one of whole words does not."""
-    tokenizer = family.pipeline.tokenizer
-    for prompt in prompts:
-        read = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-        places = zip(read.input_ids, read.offset_mapping, strict=True)
-        unknown = [prompt[a:b] for token, (a, b) in places if token == tokenizer.unk_token_id]
-        if unknown:
-            words = ", ".join(map(repr, dict.fromkeys(unknown)))
-            print(f"warning: the model has no word {words} (prompt {prompt!r})", file=sys.stderr)
 
 
 def evaluate(directory: Path, experiment: Experiment, command: str, console: Console) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,10 +13,11 @@ from fewstep.evaluate.results import Role
 from fewstep.evaluate.suites import Suite
 from fewstep.experiment.candidates import Asked
 from fewstep.experiment.prompts import read_lines
+from fewstep.families.adapters import Strength, at_steps
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
 
-Lines = Mapping[str, Mapping[float, str]]
+Lines = Mapping[str, Mapping[Strength, str]]
 """For each model that makes a line in a plot the names of its rows, by steps or by strength."""
 
 
@@ -70,13 +70,15 @@ def rows_of(
     """Every row, and which of them make a line in a plot."""
     check_lines(request, suite)
     found: list[Asked] = []
-    lines: dict[str, dict[float, str]] = {}
+    lines: dict[str, Mapping[Strength, str]] = {}
     for model in with_roles(models, request.gap):
         if model.is_pictures:
             found.append(model)
             continue
         if request.adapter is not None:
             name = model.title
+            for strength in request.strengths:
+                at_steps(strength, model.steps)
             each = {s: replace(model, adapter=request.adapter, strength=s)
                     for s in request.strengths}  # fmt: skip
         elif suite.steps:
@@ -98,10 +100,8 @@ def check_lines(request: EvalRequest, suite: Suite) -> None:
                 f"the suite {request.suite} draws at steps of its own, --adapter at strengths; "
                 "take another suite"
             )
-        if not request.strengths or not all(map(math.isfinite, request.strengths)):
-            raise UserError(
-                f"--strengths must be finite numbers, at least one, got {list(request.strengths)}"
-            )
+        if not request.strengths:
+            raise UserError("--strengths needs at least one strength, such as 0.5 or 1,1,0,0")
     if request.gap is not None and (suite.steps or request.adapter is not None):
         raise UserError(
             "--gap compares models of one row each, which they are not with --adapter or in the "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from fewstep.evaluate.suites import (
 )
 from fewstep.experiment.builder import world_named
 from fewstep.experiment.candidates import Asked, Loader, Means, apart, candidate, parse
+from fewstep.families.adapters import Gate, Strength
 from fewstep.runs import user_path
 
 FEATURES = "~/.cache/fewstep/features"
@@ -161,6 +162,12 @@ def compared(
 
 
 def curves(request: EvalRequest, judged: Judged, lines: Lines) -> list[Curve]:
-    if request.adapter is not None:
-        return strength_curves(judged, lines)
-    return retention_curves(judged, lines) if lines else []
+    points = {model: numbers for model, of in lines.items() if (numbers := without_gates(of))}
+    if not points:
+        return []
+    return (strength_curves if request.adapter is not None else retention_curves)(judged, points)
+
+
+def without_gates(rows: Mapping[Strength, str]) -> dict[float, str]:
+    """The rows that have a place on an axis."""
+    return {x: row for x, row in rows.items() if not isinstance(x, Gate)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,25 @@ from fewstep.evaluate.fidelity import MIN_PROMPTS
 from fewstep.evaluate.story import EvalConfig
 from fewstep.evaluate.suites import SuiteName
 from fewstep.experiment.config import Engine, Experiment, WorldName
+from fewstep.families.adapters import Gate, Strength, strength_of, written
 from fewstep.flow.sample import SamplerName
+
+
+def read_strength(words: Sequence[str]) -> Strength:
+    try:
+        return strength_of(words[0])
+    except ValueError as error:
+        raise UserError(f"--strengths: {error}") from None
+
+
+STRENGTH = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="X|X,X,...",
+    instance_from_str=read_strength,
+    is_instance=lambda value: isinstance(value, float | int | Gate),
+    str_from_instance=lambda value: [written(value)],
+)
+"""How tyro reads a strength."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +61,11 @@ class SampleRequest:
     model: str
     """A diffusers directory or hub id; "shapes" is the model in the package."""
     prompts: tuple[str, ...]
+    adapter: tuple[str, ...] = ()
+    """Adapter files, of any format that is known; several are stacked in this order."""
+    strengths: tuple[Annotated[Strength, STRENGTH], ...] = ()
+    """One for each adapter: a number, or a gate with a number for each step, such as 1,1,0,0. None
+    is 1 for all."""
     steps: int = 4
     """Model calls (twice as many with guidance), on the model's own grid."""
     sampler: SamplerName | None = None
@@ -87,8 +111,9 @@ class EvalRequest:
     """A model whose pictures take the place of the truth, as MODEL@STEPS,w=W."""
     adapter: Path | None = None
     """An adapter file for every model."""
-    strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    """Of the adapter: each is a row, and together they are a curve of diversity against quality."""
+    strengths: tuple[Annotated[Strength, STRENGTH], ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Of the adapter: each is a row, and together they are a curve of diversity against quality. A
+    gate, with a number for each step such as 1,1,0,0, is a row beside the curve."""
     world: WorldName = "shapes"
     """Where prompts and the truth come from; "none" needs --prompts-file and --reference."""
     split: Literal["val", "test", "heldout"] = "test"

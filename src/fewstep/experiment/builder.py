@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +22,7 @@ from fewstep.evaluate.grids import to_bytes
 from fewstep.experiment.config import Engine, Experiment, WorldName
 from fewstep.experiment.prompts import check_prompts, preview_prompts
 from fewstep.experiment.samples import check_samples, samples_of
+from fewstep.experiment.trees import make_sda, student_of, trainable
 from fewstep.families.base import Backbone, Cond, Family
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
@@ -30,11 +30,9 @@ from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
 from fewstep.methods.dmd2 import DMD2, DMD2Config
 from fewstep.methods.ladd import LADD, LADDConfig
-from fewstep.methods.sda import SDA, SDAConfig
+from fewstep.methods.sda import SDAConfig
 from fewstep.methods.sft import SFT, SFTConfig
-from fewstep.nets.adapters import adapt
 from fewstep.nets.heads import Heads
-from fewstep.nets.share import share
 from fewstep.runs import replacing, user_path
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
@@ -161,7 +159,7 @@ def world_named(name: WorldName) -> World | None:
 
 
 def make_method(
-    experiment: Experiment, family: Family, teacher: Family, device: torch.device
+    experiment: Experiment, family: ZImage, teacher: ZImage, device: torch.device
 ) -> Method:
     """`teacher` is `family` itself unless the experiment names another one."""
     cfg, sampling = experiment.method, experiment.sampling
@@ -182,29 +180,11 @@ def make_method(
                 sampler=sampling.sampler,
             )  # fmt: skip
         case SDAConfig():
-            return SDA(
-                cfg, student=student_of(family.backbone, experiment), base=family.backbone,
-                teacher=teacher.backbone, sampler=sampling.sampler,
-                uncond=no_prompt(teacher, device), decode=family.decode_with_gradients,
-            )  # fmt: skip
+            return make_sda(experiment, cfg, family, teacher, no_prompt(teacher, device))
         case SFTConfig():
             return SFT(cfg, student=student_of(family.backbone, experiment))
         case _:
             assert_never(cfg)
-
-
-def student_of(backbone: Backbone, experiment: Experiment) -> Backbone:
-    """What trains: a copy, or adapters in a second tree over the frozen weights."""
-    if experiment.adapter is None:
-        return trainable(backbone)
-    student = share(backbone)
-    adapt(student, experiment.adapter, experiment.seed)
-    return student
-
-
-def trainable(backbone: Backbone) -> Backbone:
-    """A copy in float32, of which every weight trains."""
-    return copy.deepcopy(backbone).to(torch.float32).requires_grad_(True)
 
 
 def no_prompt(family: Family, device: torch.device) -> Cond:

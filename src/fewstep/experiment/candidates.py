@@ -24,6 +24,7 @@ from fewstep.experiment.builder import load_family
 from fewstep.experiment.config import Engine
 from fewstep.experiment.varieties import fitted, parse_variety
 from fewstep.families import adapters
+from fewstep.families.adapters import Strength, recorded, written
 from fewstep.families.zimage import ZImage
 from fewstep.flow.variety import FirstStepBy, Variety
 from fewstep.runs import user_path
@@ -47,7 +48,7 @@ class Asked:
     steps: int
     guidance: float = 1.0
     adapter: Path | None = None
-    strength: float = 1.0
+    strength: Strength = 1.0
     variety: Variety | None = None
     role: Role = "other"
     is_pictures: bool = False
@@ -58,7 +59,7 @@ class Asked:
         if self.is_pictures:
             return self.name
         steps = f", {self.steps} step{'s' * (self.steps != 1)}"
-        adapter = f", strength {self.strength:g}" if self.adapter else ""
+        adapter = f", strength {written(self.strength)}" if self.adapter else ""
         variety = f", {self.variety.title}" if self.variety else ""
         return f"{self.name}{steps}{self.guided}{adapter}{variety}"
 
@@ -214,7 +215,7 @@ def facts_of(asked: Asked, means: Means) -> dict[str, Any]:
     found: dict[str, Any] = {"dtype": means.dtype, "engine": means.engine}
     if asked.adapter is not None:
         data = asked.adapter.read_bytes()
-        found |= {"engine": "plain", "adapter": digest(data), "strength": asked.strength}
+        found |= {"engine": "plain", "adapter": digest(data), "strength": recorded(asked.strength)}
     engines = {found["engine"]}
     if isinstance(asked.variety, FirstStepBy):  # whose model has no adapter
         found["first_engine"] = means.engine

@@ -99,6 +99,11 @@ class Experiment:
     teacher: str | None = None
     """The many-step model, where `model` is not that itself: SDA needs it; DMD2 may begin with a
     student that is on its way."""
+    assistant: str | None = None
+    """An adapter file that undoes the distillation, in any format that is known: SDA trains beside
+    it, and what is exported is without it."""
+    assistant_share: Literal["asymmetric", "symmetric"] = "asymmetric"
+    """Who sees the assistant: the first noise and the anchor, or every pass of the training."""
     method: MethodConfig
     adapter: AdapterConfig | None = None
     """What trains of the student; none is every weight."""
@@ -132,6 +137,8 @@ class Experiment:
                 self.check_ladd(method)
             case DMD2Config() as method:
                 self.check_optims("critic", "student")
+                if method.picture_levels > 0:
+                    self.check_pictures()
                 if self.loop.steps < method.student_every:
                     raise ValueError(
                         f"loop.steps = {self.loop.steps} ends before the student's first move "
@@ -155,6 +162,21 @@ class Experiment:
             raise ValueError(
                 f"teacher is {self.teacher!r}, but method {self.method.name} has no other than "
                 "model; leave teacher at none"
+            )
+        self.check_assistant()
+
+    def check_assistant(self) -> None:
+        if self.assistant is None:
+            return
+        if not isinstance(self.method, SDAConfig):
+            raise ValueError(
+                f"assistant is {self.assistant!r}, but method {self.method.name} takes none; leave "
+                "assistant at none"
+            )
+        if self.adapter is None:
+            raise ValueError(
+                "assistant is for a student that is an adapter, which can be exported without it: "
+                "set adapter, or assistant to none"
             )
 
     def check_pictures(self) -> None:

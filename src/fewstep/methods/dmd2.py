@@ -44,6 +44,10 @@ class DMD2Config:
     """The levels the sampler will visit (its grid without the final 0); here shift 3, 4 steps."""
     turns: tuple[int, ...] = (0, 1, 2, 3)
     """Which of them a step works on, over and over: repeat one that needs more training."""
+    picture_levels: int = 0
+    """At so many of the last levels x is a noised picture of the batch instead of the student's own
+    state, so that they learn to finish any layout they are given (section 4.5 without backward
+    simulation)."""
     guidance: float = 4.0
     """w of the teacher in `real`."""
     student_every: int = 5
@@ -57,6 +61,11 @@ class DMD2Config:
     def __post_init__(self) -> None:
         sigmas.check_grid((*self.student_sigmas, 0.0))
         sigmas.check_turns(self.turns, self.student_sigmas)
+        if not 0 <= self.picture_levels < len(self.student_sigmas):
+            raise ValueError(
+                f"picture_levels must leave one of the {len(self.student_sigmas)} student_sigmas "
+                f"to the student's own states, got {self.picture_levels}"
+            )
         if not self.guidance >= 1:
             raise ValueError(f"guidance must be >= 1, got {self.guidance}")
         if self.student_every < 1:
@@ -68,6 +77,10 @@ class DMD2Config:
 
     def student_moves(self, step: int) -> bool:
         return (step + 1) % self.student_every == 0
+
+    def from_picture(self, level: int) -> bool:
+        """Whether x is a noised picture at this level."""
+        return level >= len(self.student_sigmas) - self.picture_levels
 
 
 class DMD2:
@@ -138,11 +151,14 @@ class DMD2:
         return loss, {name: value.detach() for name, value in logs.items()}
 
     def simulate(self, batch: Batch, rng: Rng, level: int) -> tuple[Latent, Sigma]:
-        """The states that the student reaches from pure noise at one of its levels."""
-        levels = self.cfg.student_sigmas[: level + 1]
+        """The states of one level: what the student reaches there from pure noise, or pictures with
+        noise."""
+        levels, eps = self.cfg.student_sigmas[: level + 1], rng.randn_like(batch.x0)
+        sigma = at(levels[-1], eps)
+        if self.cfg.from_picture(level):
+            return path.interpolate(batch.x0, eps, sigma), sigma
         own = guided(self.student, batch.cond, None, 1)
-        x = state(self.sampler, own, rng.randn_like(batch.x0), levels, rng)
-        return x, at(levels[-1], x)
+        return state(self.sampler, own, eps, levels, rng), sigma
 
     def renoised(self, x0_hat: Latent, rng: Rng) -> tuple[Latent, Sigma, Latent]:
         """y, its level and its noise; no gradient reaches x0_hat."""

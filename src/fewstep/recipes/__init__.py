@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fewstep.experiment.config import Experiment
 from fewstep.recipes.dmd2 import dmd2_shapes, dmd2_shapes_narrow
 from fewstep.recipes.ladd import ladd_shapes, ladd_shapes_demo, ladd_zimage
-from fewstep.recipes.sda import sda_shapes
+from fewstep.recipes.sda import sda_shapes, sda_zimage_turbo
 from fewstep.recipes.sft import sft_shapes
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
@@ -17,6 +17,7 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
         dmd2_shapes,
         dmd2_shapes_narrow,
         sda_shapes,
+        sda_zimage_turbo,
         sft_shapes,
     )
 }
