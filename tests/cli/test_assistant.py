@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.games import assert_same
 from tests.lora import CARD, in_blocks, lora_state
 from tests.said import error
@@ -149,3 +150,19 @@ def test_another_file_under_the_name_of_the_assistant_is_refused(
     capsys.readouterr()
     assert main(words) == 2
     assert "was started with another file as assistant than" in error(capsys)
+
+
+@pytest.mark.slow
+def test_another_model_behind_the_same_path_is_refused(
+    words: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checkpoints of an adapter hold nothing of what it is on."""
+    mine = tmp_path / "mine"
+    shutil.copytree(model, mine)
+    words = [*words, "--model", str(mine), "--loop.steps", "1", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    [file] = (mine / "transformer").glob("*.safetensors")
+    save_file({k: 1.01 * v for k, v in load_file(file).items()}, file, {"format": "pt"})
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "was started on another model than" in error(capsys)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.games import Game, assert_same
 from torch import nn
 
+from fewstep.nets.ema import Ema
 from fewstep.runs import RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
@@ -65,6 +67,46 @@ def test_trap30_one_file_for_each_module_and_nothing_by_pickle(tmp_path: Path, g
         "optim.student.safetensors", "optim.heads.safetensors",
     }  # fmt: skip
     assert (tmp_path / "latest").read_text() == "step_00000002\n"
+
+
+def adapted(frozen: float, trained: float) -> dict[str, nn.Module]:
+    """A module of which half is frozen, and its average."""
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module.get_submodule("0").requires_grad_(False)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.fill_(trained if p.requires_grad else frozen)
+    return {"student": module, "ema": Ema(module, decay=0.5)}
+
+
+def test_what_is_frozen_is_not_written_and_not_read(tmp_path: Path) -> None:
+    before = adapted(frozen=1.0, trained=2.0)
+    ema = before["ema"]
+    assert isinstance(ema, Ema)
+    with torch.no_grad():
+        before["student"].get_parameter("1.weight").fill_(4.0)
+    ema.update(before["student"])
+    path = checkpoint.save(tmp_path, Progress(step=1), before, {})
+    assert load_file(path / "module.student.safetensors").keys() == {"1.weight", "1.bias"}
+    held = load_file(path / "module.ema.safetensors")
+    assert held.keys() == {"module.1.weight", "module.1.bias", "updates"}
+    after = adapted(frozen=7.0, trained=8.0)
+    checkpoint.load(path, after, {})
+    for name, module in after.items():
+        base = "module.0.weight" if name == "ema" else "0.weight"
+        assert (module.get_parameter(base) == 7).all()
+    assert (after["student"].get_parameter("1.weight") == 4).all()
+    assert (after["ema"].get_parameter("module.1.weight") == 3).all()
+    assert (after["ema"].get_parameter("module.1.bias") == 2).all()
+
+
+def test_a_checkpoint_of_another_frozen_part_is_refused(tmp_path: Path) -> None:
+    whole = adapted(frozen=1.0, trained=2.0)
+    path = checkpoint.save(tmp_path, Progress(step=1), whole, {})
+    other = adapted(frozen=1.0, trained=2.0)
+    other["student"].requires_grad_(True)
+    with pytest.raises(RunError, match=r"'0.bias' of student is only in the method"):
+        checkpoint.load(path, other, {})
 
 
 def test_trap30_another_structure_is_refused(tmp_path: Path, game: Game) -> None:

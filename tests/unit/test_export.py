@@ -29,6 +29,7 @@ from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow.sample import SamplerName
 from fewstep.recipes.ladd import ladd_shapes
+from fewstep.recipes.sda import sda_shapes
 from fewstep.runs import RunError
 
 
@@ -135,6 +136,7 @@ def test_the_card_is_true(family: ZImage, tmp_path: Path) -> None:
         "at noise levels 1, 0.9, 0.75, 0.5 (1 is noise), fresh noise" in text
         and f"LADD, {experiment.loop.steps} steps" in text
     )
+    assert "towards pictures that `teacher` draws in 20 steps and w = 2." in text
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert code is not None
     calls: list[dict[str, Any]] = []
@@ -149,6 +151,13 @@ def test_the_card_is_true(family: ZImage, tmp_path: Path) -> None:
     assert scope["image"].size == (64, 64)
     assert calls[0]["guidance_scale"] == 0, "in diffusers, Z-Image is unguided at 0"
     assert calls[0]["num_inference_steps"] == experiment.sampling.steps
+
+
+def test_the_card_of_a_student_that_saw_no_pictures_names_its_teacher(family: ZImage) -> None:
+    experiment = replace(sda_shapes(), model="somewhere/deep/student", teacher="the/many/steps")
+    text = card(experiment, family)
+    assert "on prompts alone, with `steps` as teacher." in text and "many/steps" not in text
+    assert "# student, in 4 steps" in text and "towards pictures" not in text
 
 
 def test_a_model_of_a_hub_is_the_base_model(family: ZImage) -> None:

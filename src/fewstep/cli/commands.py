@@ -126,7 +126,7 @@ def assistant_hash(experiment: Experiment) -> str | None:
 
 
 def started_on(directory: Path, fact: str) -> Any:
-    """What env.json of a run tells of its samples or its assistant."""
+    """What env.json of a run tells of its model, its samples or its assistant."""
     path = directory / "env.json"
     try:
         return json.loads(path.read_bytes())[fact]
@@ -138,14 +138,23 @@ def started_on(directory: Path, fact: str) -> Any:
 
 
 def open_run(directory: Path, experiment: Experiment, built: Built, command: str) -> Run:
-    """A new run, or the one that is there if its configuration, its samples and its assistant are
-    the same."""
+    """A new run, or the one that is there if its configuration, its model, its samples and its
+    assistant are the same."""
+    model = built.family.fingerprint()
     if (directory / "config.yaml").is_file():
         check_same(directory, experiment)
+        if started_on(directory, "model") != model:
+            raise UserError(
+                f"the run {directory} was started on another model than {experiment.model} is now; "
+                "bring it back, or choose another --out"
+            )
         check_same_samples(directory, built.samples_key)
         check_same_assistant(directory, experiment)
         return Run.open(directory)
-    facts = {"command": command, "device": built.device.type, "samples": built.samples_key}
+    facts = {
+        "command": command, "device": built.device.type, "model": model,
+        "samples": built.samples_key,
+    }  # fmt: skip
     if experiment.assistant is not None:
         facts["assistant"] = assistant_hash(experiment)
     return Run.create(directory, to_yaml(experiment), facts)

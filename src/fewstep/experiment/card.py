@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import assert_never
 
 from fewstep.experiment.config import Experiment
 from fewstep.families.base import Family
@@ -14,7 +15,7 @@ from fewstep.runs import user_path
 def card(experiment: Experiment, family: Family) -> str:
     """README.md of the directory, with the front matter that model hubs read."""
     model, steps, samples = experiment.model, experiment.sampling.steps, experiment.data.samples
-    on_hub = model.count("/") == 1 and not user_path(model).exists()
+    on_hub = on_hub_named(model)
     # a directory on this machine is nobody else's base model, and its path nobody's business
     base = [f"base_model: {model}"] if on_hub else []
     name = model if on_hub else Path(model).name
@@ -25,7 +26,16 @@ def card(experiment: Experiment, family: Family) -> str:
         "renoise": "fresh noise between them (the scheduler's `stochastic_sampling`, drawn from "
         "torch's global\n  stream: `torch.manual_seed` makes a picture repeatable)",
     }[experiment.sampling.sampler]
-    drawn = f"{samples.steps} steps and w = {samples.guidance:g}"
+    teacher = experiment.teacher or model
+    teacher = teacher if on_hub_named(teacher) else Path(teacher).name
+    match experiment.data.source:
+        case "samples":
+            drawn = f"{samples.steps} steps and w = {samples.guidance:g}"
+            learnt = f"towards pictures that `{teacher}` draws in {drawn}"
+        case "prompts":
+            learnt = f"on prompts alone, with `{teacher}` as teacher"
+        case _:
+            assert_never(experiment.data.source)
     front = ["---", *base, "library_name: diffusers", "pipeline_tag: text-to-image",
              "tags:", "- fewstep", "---"]  # fmt: skip
     return (
@@ -52,8 +62,13 @@ image = pipe(
 - **Guidance**: w = 1.0, which is none. This pipeline calls it
   `guidance_scale={family.pipeline_guidance(1.0)}`.
 - **Training**: {method}, {experiment.loop.steps} steps of batch {experiment.data.batch_size}, seed
-  {experiment.seed}, towards pictures that `{name}` draws in {drawn}.
+  {experiment.seed}, {learnt}.
 - **Made by**: fewstep {version("fewstep")}; the `config.yaml` of the run is the whole recipe.
 - **Licence**: that of `{name}`.
 """
     )
+
+
+def on_hub_named(model: str) -> bool:
+    """Whether the name is one of a hub, and not a path of this machine."""
+    return model.count("/") == 1 and not user_path(model).exists()

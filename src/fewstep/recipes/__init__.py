@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from fewstep.experiment.config import Experiment
-from fewstep.recipes.dmd2 import dmd2_shapes, dmd2_shapes_narrow
+from fewstep.recipes.dmd2 import dmd2_shapes, dmd2_shapes_narrow, dmd2_shapes_narrow8
 from fewstep.recipes.ladd import ladd_shapes, ladd_shapes_demo, ladd_zimage
-from fewstep.recipes.sda import sda_shapes, sda_zimage_turbo
+from fewstep.recipes.sda import sda_shapes, sda_shapes8, sda_zimage_turbo
 from fewstep.recipes.sft import sft_shapes
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
@@ -16,7 +16,9 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
         ladd_zimage,
         dmd2_shapes,
         dmd2_shapes_narrow,
+        dmd2_shapes_narrow8,
         sda_shapes,
+        sda_shapes8,
         sda_zimage_turbo,
         sft_shapes,
     )

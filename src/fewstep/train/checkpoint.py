@@ -4,12 +4,15 @@ checkpoints/
   latest                          the name of the newest one, for people and scripts
   step_00000100/
     state.json                    step, counters, optimizer facts
-    module.<name>.safetensors     one for each of `method.modules`
+    module.<name>.safetensors     one for each of `method.modules`, without what is frozen in it
     optim.<phase>.safetensors     one for each optimizer
     manifest.json                 size and crc32 of every file above
 
 A checkpoint is written into a temporary directory, synced, and renamed: under its final name it is
 complete. What does not match its manifest is named in a warning and never used.
+
+An adapter's frozen base is not written: it lies in the model that the run began with, and a
+checkpoint of gigabytes would hold it twice, for the student and for its average.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ from torch import Tensor, nn
 from fewstep.runs import RunError, write_atomic
 from fewstep.train.optim import Optim
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 CHUNK = 1 << 22
 
@@ -65,8 +68,9 @@ def save(
             shutil.rmtree(left_over)
         temporary.mkdir()
         facts: dict[str, Any] = {}
+        still = frozen_of(modules)
         for name, module in modules.items():
-            _write(temporary / f"module.{name}.safetensors", module.state_dict())
+            _write(temporary / f"module.{name}.safetensors", moving(module, still))
         for name, optim in optims.items():
             tensors, facts[name] = optim.state()
             _write(temporary / f"optim.{name}.safetensors", tensors)
@@ -139,8 +143,13 @@ def load(path: Path, modules: Mapping[str, nn.Module], optims: Mapping[str, Opti
             if odd := sorted(saved ^ given.keys()):
                 where = "the checkpoint" if odd[0] in saved else "the method"
                 raise ValueError(f"the {kind} {odd[0]!r} is only in {where}")
+        still = frozen_of(modules)
         for name, module in modules.items():
-            module.load_state_dict(load_file(path / f"module.{name}.safetensors"), strict=True)
+            saved = load_file(path / f"module.{name}.safetensors")
+            if odd := sorted(saved.keys() ^ moving(module, still).keys()):
+                where = "the checkpoint" if odd[0] in saved else "the method"
+                raise ValueError(f"the tensor {odd[0]!r} of {name} is only in {where}")
+            module.load_state_dict(saved, strict=False)
         for name, optim in optims.items():
             optim.load(load_file(path / f"optim.{name}.safetensors"), state["optims"][name])
     except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -153,6 +162,19 @@ def load(path: Path, modules: Mapping[str, nn.Module], optims: Mapping[str, Opti
         skipped=state["skipped"],
         skipped_in_a_row=state["skipped_in_a_row"],
     )
+
+
+def frozen_of(modules: Mapping[str, nn.Module]) -> set[int]:
+    """Identities of the parameters that are frozen in a module of which others train. The average
+    of such a module has the very same ones."""
+    trained = [m for m in modules.values() if any(p.requires_grad for p in m.parameters())]
+    return {id(p) for module in trained for p in module.parameters() if not p.requires_grad}
+
+
+def moving(module: nn.Module, still: Container[int]) -> dict[str, Tensor]:
+    """The state of a module without the parameters in `still`."""
+    left_out = {name for name, p in module.named_parameters() if id(p) in still}
+    return {name: t for name, t in module.state_dict().items() if name not in left_out}
 
 
 def crc(file: Path) -> int:
