@@ -6,7 +6,7 @@
     python -m benchmarks.sda table ablations [--steps 100]
 
 seeds, seeds8     training seeds of the adapter of the student of 4 and of 8 steps
-ablations         one change of the recipe at a time, on the student of 4 steps
+ablations         one change of the recipe at a time, on the student of 8 steps
 yardsticks        what needs no training, beside the adapter of training seed 0
 strengths         adapters at other strengths, and in the first steps alone
 
@@ -14,9 +14,9 @@ strengths         adapters at other strengths, and in the first steps alone
 unless --student names one that is there. Then it trains each job as `fewstep train` does, judges it
 on test prompts that all jobs share and writes a result beside the run, in
 runs/studies/sda/STUDENT. Finished jobs are skipped and an interrupted one goes on from its
-checkpoint, so the same command resumes; parts never share a job. "ablations" uses runs of "seeds"
+checkpoint, so the same command resumes; parts never share a job. "ablations" uses runs of "seeds8"
 as its default: do not run the two at once before those are there. "yardsticks" and "strengths"
-train nothing but the student, and want the runs of "seeds" (of "seeds8" on 8 steps).
+train nothing but the student, and want the runs of "seeds8" (of "seeds" on 4 steps).
 
 `table` writes results/tables/sda_STUDY.json, docs/sda_STUDY.md, docs/figures/sda_STUDY.png, and,
 once every job is there, a grid of pictures and the records that the study is for. Make the table of

@@ -102,8 +102,8 @@ def ablations(base: Experiment) -> tuple[Variant, ...]:
         *(("distance", f"distance_{d}", d, {"method.distance": d}) for d in ("cosine", "mse")),
         *(("clean estimate", name, text, {"method.estimate": name})
           for name, text in (("straight", "x - sigma v"), ("card", "x - v"))),
-        *(("gate", f"gate{n}", f"last {n} levels" if n else "none", {"method.gate": n})
-          for n in (0, 1)),
+        *(("levels gated", f"gate{n}", f"last {n}" if n else "none", {"method.gate": n})
+          for n in (0, 1, 2, 3)),
         *(("anchor", f"anchor{w:g}", f"weight {w:g}", {"method.anchor_weight": w})
           for w in (0.0, m.anchor_weight or 1.0)),
         *(("anchor delta", f"delta{d:g}", f"{d:g}", {"method.anchor_delta": d})
@@ -147,9 +147,9 @@ class Kind:
 STUDIES: Mapping[str, Kind] = {
     "seeds": Kind(seeds=5),
     "seeds8": Kind(seeds=5, students=("8",)),
-    "ablations": Kind(seeds=3, variants=ablations),
+    "ablations": Kind(seeds=3, students=("8",), variants=ablations),
     "yardsticks": Kind(seeds=1, students=("4", "8"), drawings=yardsticks),
-    "strengths": Kind(seeds=3, drawings=strengths),
+    "strengths": Kind(seeds=3, students=("8",), drawings=strengths),
 }
 
 

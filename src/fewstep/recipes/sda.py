@@ -19,8 +19,8 @@ def sda_shapes() -> Experiment:
 
     Hardware: one CPU core. Duration: 7.5 minutes of processor time; no pictures are
     needed.
-    Score: one run gave 79 % of the layout diversity back and lost 23 points of adherence, which
-    sda_shapes8 does not (LOG.md, 2026-11-21).
+    Score: one run gave 79 % of the layout diversity back and lost 23 points of adherence, where
+    sda_shapes8 loses 10 (LOG.md, 2026-11-21).
     """
     return Experiment(
         model="runs/dmd2_shapes_narrow/model",

@@ -79,7 +79,8 @@ def levels(base: Experiment) -> dict[str, list[str]]:
 def test_the_ablations_ask_everything_but_what_the_recipe_is() -> None:
     assert levels(BASE) == {
         "pooling": ["1", "4", "8", "means alone"], "distance": ["mse"],
-        "clean estimate": ["x - v"], "gate": ["last 1 levels"], "anchor": ["weight 0"],
+        "clean estimate": ["x - v"], "levels gated": ["last 1", "last 2", "last 3"],
+        "anchor": ["weight 0"],
         "anchor delta": ["0.02", "0.3"], "states": ["pictures, noised"],
         "teacher's calls": ["1"], "teacher's w": ["1"], "noises a prompt": ["4"],
         "adapter": ["LoRA of rank 13"],
@@ -90,7 +91,9 @@ def test_the_ablations_ask_everything_but_what_the_recipe_is() -> None:
         "method.gate": 1,
     })  # fmt: skip
     found = levels(other)
-    assert found["states"] == ["the student's own, no pictures"] and found["gate"] == ["none"]
+    assert found["states"] == ["the student's own, no pictures"] and found["levels gated"] == [
+        "none"
+    ]
     assert found["pooling"] == ["1", "2", "4", "8"] and found["noises a prompt"] == ["2"]
     assert found["anchor"] == ["weight 1"] and found["anchor delta"] == ["0.02", "0.08", "0.3"]
 
