@@ -12,7 +12,7 @@ from fewstep.train.optim import OptimConfig
 
 LEVELS = (1.0, 0.954545, 0.9, 0.833333, 0.75, 0.642857, 0.5, 0.3)
 """Of `flow.sigmas.TURBO_GRID`, in the digits of the run that was measured: with more of them the
-same recipe drew a student with twice its diversity."""
+same recipe drew a student that kept its layouts (LOG.md, 2026-11-21)."""
 
 
 def dmd2_shapes() -> Experiment:
