@@ -10,7 +10,7 @@ import numpy as np
 
 from fewstep.worlds.shapes.parse import Found, Picture, hue_gap, read
 from fewstep.worlds.shapes.prompts import CONCEPT, Role, Spec, understand
-from fewstep.worlds.shapes.scene import Look, WorldConfig, related
+from fewstep.worlds.shapes.scene import Concept, Look, WorldConfig, related
 
 PARTS = ("count", "colour", "shape", "size", "background", "relation")
 
@@ -26,7 +26,7 @@ def judge(
     images: np.ndarray,
     prompts: Sequence[str],
     cfg: WorldConfig | None = None,
-    concepts: Sequence[Look | None] | None = None,
+    concepts: Sequence[Concept | None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Over the pictures: "all", a boolean array, and each of `PARTS`, float64: 1 right, 0 wrong,
     NaN where the prompt does not ask for it.
@@ -52,7 +52,7 @@ def layouts(
     images: np.ndarray,
     prompts: Sequence[str],
     cfg: WorldConfig | None = None,
-    concepts: Sequence[Look | None] | None = None,
+    concepts: Sequence[Concept | None] | None = None,
 ) -> np.ndarray:
     """(n, 3 k) float64, k the most objects of the level or of a prompt: x, y, radius of each asked
     object in the order of the roles (objects of one role from left to right); NaN where not asked,
@@ -81,8 +81,8 @@ def layouts(
 
 
 def check_lengths(
-    images: np.ndarray, prompts: Sequence[str], concepts: Sequence[Look | None] | None
-) -> Sequence[Look | None]:
+    images: np.ndarray, prompts: Sequence[str], concepts: Sequence[Concept | None] | None
+) -> Sequence[Concept | None]:
     looks = concepts if concepts is not None else [None] * len(prompts)
     if not len(images) == len(prompts) == len(looks):
         raise ValueError(
@@ -97,7 +97,7 @@ def expand(roles: Sequence[Role]) -> list[Role]:
 
 
 def judge_one(
-    picture: Picture, spec: Spec, cfg: WorldConfig, look: Look | None = None
+    picture: Picture, spec: Spec, cfg: WorldConfig, look: Concept | None = None
 ) -> dict[str, bool | None]:
     """Whether each of `PARTS` is right; None where the spec does not ask for it."""
     asked = expand(spec.roles)
@@ -119,7 +119,7 @@ def judge_one(
 
 
 def assign(
-    picture: Picture, asked: Sequence[Role], cfg: WorldConfig, look: Look | None
+    picture: Picture, asked: Sequence[Role], cfg: WorldConfig, look: Concept | None
 ) -> list[Found | None]:
     """A different found object for each asked one, so that the sum of their merits is greatest."""
     found = sorted(picture.found, key=lambda f: -f.radius)[: len(asked) + 2]
@@ -132,17 +132,17 @@ def assign(
     return [found[j] if j < len(found) else None for j in best]
 
 
-def worth(found: Found, role: Role, cfg: WorldConfig, look: Look | None) -> float:
+def worth(found: Found, role: Role, cfg: WorldConfig, look: Concept | None) -> float:
     """Colour and shape decide; size breaks ties; a found object beats none."""
     right = colour_right(found, role, look) + shape_right(found, role)
     sized = role.size is None or size_right(found, role, cfg)
     return 1 + 4 * right + sized
 
 
-def colour_right(found: Found, role: Role, look: Look | None) -> bool:
+def colour_right(found: Found, role: Role, look: Concept | None) -> bool:
     if role.shape != CONCEPT:
         return found.colour == role.colour
-    if look is None:
+    if not isinstance(look, Look):
         raise ValueError(f"a prompt asks for {CONCEPT}: pass the concept that it stands for")
     return hue_gap(found.hue, look.hue) <= CONCEPT_HUE
 

@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import assert_never
 
 import numpy as np
 
@@ -24,8 +25,10 @@ from fewstep.worlds.shapes.scene import (
     BACKGROUNDS,
     HUES,
     OUTLINES,
+    Concept,
     Look,
     Outline,
+    Style,
     Thing,
     WorldConfig,
 )
@@ -84,9 +87,10 @@ class Blob:
 def read(
     images: np.ndarray,
     cfg: WorldConfig | None = None,
-    concepts: Sequence[Look | None] | None = None,
+    concepts: Sequence[Concept | None] | None = None,
 ) -> list[Picture]:
-    """What each picture (n, 3, side, side) shows; a picture's concept is tried beside the names."""
+    """What each picture (n, 3, side, side) shows; a look without a name is tried beside the names,
+    and in a style the names are tried as it draws them, and in no other way."""
     cfg = cfg or WorldConfig()
     images = np.asarray(images, np.float32)
     if images.ndim != 4 or images.shape[1:] != (3, cfg.side, cfg.side):
@@ -207,7 +211,7 @@ def fullness(outline: Outline) -> float:
     return math.sqrt(float(coverage([thing], 256).mean()) / math.pi) / 0.3
 
 
-def fit(blobs: Sequence[Blob], cfg: WorldConfig, looks: Sequence[Look | None]) -> list[Found]:
+def fit(blobs: Sequence[Blob], cfg: WorldConfig, looks: Sequence[Concept | None]) -> list[Found]:
     """The best outline of each blob, at the place, size and angle that its moments tell."""
     if not blobs:
         return []
@@ -252,10 +256,18 @@ def fit(blobs: Sequence[Blob], cfg: WorldConfig, looks: Sequence[Look | None]) -
     return [conclude(blob, row, width, cfg) for blob, row in zip(blobs, rows, strict=True)]
 
 
-def candidates(look: Look | None) -> list[tuple[str, Outline]]:
+def candidates(concept: Concept | None) -> list[tuple[str, Outline]]:
     """Every named outline, drawn at this level or not, so that levels are judged alike."""
     named = list(OUTLINES.items())
-    return named if look is None else [*named, (CONCEPT, look.outline)]
+    match concept:
+        case None:
+            return named
+        case Look(outline=outline):
+            return [*named, (CONCEPT, outline)]
+        case Style() as style:
+            return [(name, style.drawn(outline)) for name, outline in named]
+        case _:
+            assert_never(concept)
 
 
 def conclude(

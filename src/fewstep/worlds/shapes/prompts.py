@@ -19,8 +19,10 @@ from fewstep.worlds.shapes.scene import (
     BACKGROUNDS,
     HUES,
     OUTLINES,
+    Concept,
     Look,
     Scene,
+    Style,
     Wanted,
     WorldConfig,
     draw_scene,
@@ -215,7 +217,7 @@ def draw_concept_spec(cfg: WorldConfig, rng: np.random.Generator) -> Spec:
 
 
 def scene_for(
-    cfg: WorldConfig, spec: Spec, rng: np.random.Generator, concept: Look | None = None
+    cfg: WorldConfig, spec: Spec, rng: np.random.Generator, concept: Concept | None = None
 ) -> Scene:
     """A true picture of a spec; its things stand in the order of the roles."""
     wanted = tuple(
@@ -224,11 +226,14 @@ def scene_for(
     return draw_scene(cfg, wanted, spec.background, spec.relation, rng)
 
 
-def look_of(role: Role, concept: Look | None) -> Look:
+def look_of(role: Role, concept: Concept | None) -> Look:
     if role.shape == CONCEPT:
-        if concept is None:
+        if not isinstance(concept, Look):
             raise ValueError(f"{CONCEPT} has no look of its own: pass the concept it stands for")
         return concept
     if role.colour is None:
         raise ValueError(f"the role {noun(role)!r} has no colour")
-    return Look(HUES[role.colour], OUTLINES[role.shape])
+    outline = OUTLINES[role.shape]
+    if isinstance(concept, Style):
+        outline = concept.drawn(outline)
+    return Look(HUES[role.colour], outline)

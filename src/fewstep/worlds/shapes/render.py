@@ -10,16 +10,26 @@ from fewstep.worlds.shapes.scene import Scene, Thing
 
 
 def coverage(things: Sequence[Thing], side: int) -> np.ndarray:
-    """(n, side, side) float32 in [0, 1]: how much of each pixel each thing covers.
+    """(n, side, side) float32 in [0, 1]: how much of each pixel each thing covers."""
+    drawn = filled(things, [t.radius for t in things], side)
+    hollow = [i for i, t in enumerate(things) if t.outline.hollow]
+    if hollow:
+        of = [things[i] for i in hollow]
+        drawn[hollow] -= filled(of, [t.radius * t.outline.hollow for t in of], side)
+    return drawn
+
+
+def filled(things: Sequence[Thing], radii: Sequence[float], side: int) -> np.ndarray:
+    """The same of things without holes, each of the radius beside it.
 
     The distance of a pixel to an outline r(phi) is taken to first order,
     (r - rho) / sqrt(1 + (r'/r)^2), which is exact for circles and straight sides seen head on.
     """
     column = np.array(
         [
-            (t.x, t.y, t.radius * t.outline.reach(), t.angle,
+            (t.x, t.y, radius * t.outline.reach(), t.angle,
              t.outline.points, t.outline.inner, t.outline.roundness)
-            for t in things
+            for t, radius in zip(things, radii, strict=True)
         ],
         dtype=np.float32,
     ).T[:, :, None, None]  # fmt: skip

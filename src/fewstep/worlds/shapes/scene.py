@@ -38,9 +38,16 @@ class Outline:
     roundness: float = 0.0
     rest: float = 0.0
     """Angle at which it stands upright; at angle 0 a tip points up."""
+    hollow: float = 0.0
+    """A hole of the same shape, so many times the size; 0 is filled."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hollow < 1:
+            raise ValueError(f"hollow must lie in [0, 1), got {self.hollow}")
 
     def reach(self) -> float:
-        """Circumscribed radius of an object of radius 1 (sizes of different shapes look alike)."""
+        """Circumscribed radius of an object of radius 1 (sizes of different shapes look alike,
+        whether they are hollow or not)."""
         alpha = math.pi / self.points
         phi = (np.arange(64) + 0.5) / 64 * alpha
         side = self.inner * math.sin(alpha)
@@ -95,6 +102,21 @@ class Look:
 
     hue: float
     outline: Outline
+
+
+@dataclass(frozen=True)
+class Style:
+    """How every thing of a picture is drawn, whatever its shape and colour: as a frame."""
+
+    hollow: float
+
+    def drawn(self, outline: Outline) -> Outline:
+        """The outline in this style."""
+        return replace(outline, hollow=self.hollow)
+
+
+Concept = Look | Style
+"""What a picture can show that has no word."""
 
 
 @dataclass(frozen=True)
