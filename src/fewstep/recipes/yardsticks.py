@@ -1,0 +1,79 @@
+"""What D-OPSD is held against, on the same folder of pictures and at the same budget.
+
+The budget is that of dopsd_shapes: as many optimizer steps, and in each as many passes of one
+sample with a gradient, 32 (4 pictures and 4 other prompts at 4 levels each). Wall time is not
+equal: passes without a gradient come on top and differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewstep.experiment.config import Experiment
+from fewstep.methods.dreambooth import DreamBoothConfig
+from fewstep.methods.offpolicy import OffPolicyConfig
+from fewstep.methods.pso import PSOConfig
+from fewstep.methods.sft import SFTConfig
+from fewstep.recipes.dopsd import dopsd_shapes
+
+PASSES = 32
+"""With a gradient, in each step."""
+
+
+def sft_tune_shapes() -> Experiment:
+    """Ordinary fine-tuning of a four-step Shapes model on four pictures: `fewstep train
+    ladd_shapes` first. With `--assistant FILE --assistant-share symmetric` an adapter undoes the
+    distillation while it trains (`undistill_shapes` makes one).
+
+    Hardware: one CPU core. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    base = dopsd_shapes()
+    folder = replace(base.data.folder, context="none")
+    return replace(
+        base,
+        method=SFTConfig(),
+        data=replace(base.data, folder=folder, prior="none", batch_size=PASSES),
+    )
+
+
+def dreambooth_shapes() -> Experiment:
+    """The same with prior preservation: half of the passes are on samples of other prompts that the
+    model has drawn itself before.
+
+    Hardware: one CPU core. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    sft = sft_tune_shapes()
+    half = PASSES // 2
+    samples = replace(sft.data.samples, steps=4, guidance=1.0, picture_share=0.0)
+    return replace(
+        sft,
+        method=DreamBoothConfig(),
+        data=replace(sft.data, prior="samples", prior_size=half, batch_size=half, samples=samples),
+    )
+
+
+def pso_shapes() -> Experiment:
+    """Pairs of a picture and what the model draws of its prompt: two passes a picture.
+
+    Hardware: one CPU core. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    sft = sft_tune_shapes()
+    return replace(sft, method=PSOConfig(), data=replace(sft.data, batch_size=PASSES // 2))
+
+
+def offpolicy_shapes() -> Experiment:
+    """D-OPSD's teacher on pictures with noise instead of the student's own states, at all four
+    levels of each picture, without a tether.
+
+    Hardware: one CPU core. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    base = dopsd_shapes()
+    method = OffPolicyConfig()
+    each = len(method.student_sigmas)
+    return replace(
+        base, method=method, data=replace(base.data, prior="none", batch_size=PASSES // each)
+    )
