@@ -43,6 +43,19 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "card_formula_gap_recovered": ("share of the gap that SDA gives back with x0 = z - v", "", "benchmarks.sda run ablations"),
     "image_free_gap_recovered": ("share of the gap that SDA gives back without pictures", "", "benchmarks.sda run ablations"),
   },
+  "dopsd": {
+    "teacher_concept_success": ("novel prompts whose concept the in-context teacher draws right in a new place", "", "benchmarks.dopsd run teacher"),
+    "concept_success_ratio": ("the same of students tuned by D-OPSD, told the prompt alone, over the teacher's", ">= 0.9", "benchmarks.dopsd run methods"),
+    "old_prompt_adherence_drop": ("adherence on test prompts before minus after D-OPSD, 4 steps", "<= 0.01", "benchmarks.dopsd run methods"),
+    "old_prompt_kid_change": ("KID on test prompts after minus before D-OPSD, 4 steps", "", "benchmarks.dopsd run methods"),
+    "concept_layout_diversity": ("layout diversity of novel prompts over the untouched student's on the same prompts in words", ">= 0.85", "benchmarks.dopsd run methods"),
+    "sft_concept_success": ("concept success of SFT at the same budget", "", "benchmarks.dopsd run methods"),
+    "sft_4step_adherence_drop": ("adherence on test prompts before minus after SFT, 4 steps", "", "benchmarks.dopsd run methods"),
+    "dreambooth_concept_success": ("concept success of DreamBooth at the same budget", "", "benchmarks.dopsd run methods"),
+    "pso_concept_success": ("concept success of PSO at the same budget", "", "benchmarks.dopsd run methods"),
+    "offpolicy_concept_success": ("concept success of off-policy distillation at the same budget", "", "benchmarks.dopsd run methods"),
+    "memory_growth_with_k": ("what autograd holds at 16 states over 2 states of D-OPSD", "<= 1.02", "benchmarks.dopsd run memory"),
+  },
 }  # fmt: skip
 
 

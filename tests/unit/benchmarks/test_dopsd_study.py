@@ -1,0 +1,176 @@
+"""The D-OPSD studies end to end on a tiny model: folders, runs, interruption, tables, records."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import dopsd
+from benchmarks.dopsd_concepts import taught, write_folder
+from benchmarks.dopsd_costs import passes_of
+from benchmarks.dopsd_memory import at_states, growth, measure
+from benchmarks.dopsd_plan import MAIN, Task, plan, recipe_on
+from benchmarks.study_plan import changed
+from tests.tiny import tiny_zimage
+
+from fewstep import claims
+from fewstep.experiment.builder import load_family
+from fewstep.experiment.codec import difference
+from fewstep.methods.dopsd import DOPSDConfig
+from fewstep.recipes import RECIPES
+from fewstep.runs import read_metrics
+from fewstep.worlds.shapes.world import Shapes
+
+TINY = ["data.samples.prompts=4", "sampling.every=9", "sampling.prompts=1",
+        "loop.checkpoint_every=1"]  # fmt: skip
+WORDS = ["--engine", "plain", "--prompts", "8", "--seeds", "2", "--novel", "2", "--steps", "2",
+         "--training-seeds", "1", "--concepts", "outline5", "hue4"]  # fmt: skip
+AT_32 = ("dopsd_shapes", "sft_tune_shapes", "dreambooth_shapes", "pso_shapes", "offpolicy_shapes")
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of every study, with a student that is there."""
+    base = tmp_path_factory.mktemp("dopsd")
+    family = tiny_zimage()
+    family.save(base / "run" / "model", family.backbone, "renoise")
+    places = [f"--{name}={base / name}" for name in ("results", "docs", "work")]
+    student = ["--student", str(base / "run" / "model")]
+    return [*WORDS, *places, *student, "--set", *TINY, f"data.cache={base / 'cache'}"]
+
+
+def place(words: list[str], name: str) -> Path:
+    [found] = [word for word in words if word.startswith(f"--{name}=")]
+    return Path(found.partition("=")[2])
+
+
+def planned(words: list[str], study: str) -> list[Task]:
+    args = dopsd.parser().parse_args(["plan", study, *words])
+    return dopsd.tasks_of(args, dopsd.recipes_of(args))
+
+
+def test_recipes_have_one_budget() -> None:
+    found = {name: passes_of(RECIPES[name]()).graded for name in AT_32}
+    assert set(found.values()) == {32}, found
+    assert {RECIPES[name]().loop.steps for name in AT_32} == {RECIPES[AT_32[0]]().loop.steps}
+
+
+@pytest.mark.slow
+def test_arms_ask_what_the_issue_asks(words: list[str]) -> None:
+    tasks = planned(words, "ablations")
+    arms = {task.arm.name: task.arm for task in tasks}
+    assert arms[MAIN].question == "recipe" and len(arms) == len(tasks) / 2
+    decays = [a.base.method.teacher.decay for a in arms.values()
+              if isinstance(a.base.method, DOPSDConfig) and a.question == "teacher"]  # fmt: skip
+    assert decays == [0.0, 0.9, 0.99, 0.999, 0.9999, None]
+    main = arms[MAIN].base
+    for name, lines in {
+        "form_mu": 1, "frozen": 1, "visits2": 1, "words": 1, "untied": 2, "levels8": 2,
+    }.items():  # fmt: skip
+        assert len(difference(main, arms[name].base)) == lines, name
+    assert len(arms["levels8"].base.method.student_sigmas) == 8
+    assert arms["full"].base.adapter is None and arms["lora"].base.adapter.kind == "lora"
+    assert {"off_samples", "off_teacher"} <= arms.keys()
+    args = dopsd.parser().parse_args(["plan", "methods", *words])
+    of = dopsd.recipes_of(args)
+    assert of("sft_tune_shapes").sampling.sampler == "renoise"
+    both = plan("methods", of, "a.safetensors", Path("p"), seeds=3)
+    assert len(both) == len(set(both)) == 6 * 6 * 3
+    shared = {t.directory(Path()) for t in both} & {t.directory(Path()) for t in tasks}
+    assert {path.name for path in shared} == {"dopsd_hue4_0", "dopsd_outline5_0"}
+    other = recipe_on(args.student, 8, None, {}, {})("pso_shapes")
+    assert len(other.method.student_sigmas) == 8 and sum(other.method.student_probs) == 1
+
+
+@pytest.mark.slow
+def test_from_pictures_to_records(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    work, results, docs = (place(words, name) for name in ("work", "results", "docs"))
+    assert dopsd.main(["table", "methods", *words]) == 2
+    assert dopsd.main(["run", "teacher", *words]) == 0
+    [stated] = claims.read(results / "dopsd.json")
+    teacher = json.loads((results / "tables" / "dopsd_teacher.json").read_text())["rows"]
+    mean = sum(row["in context"]["success"] for row in teacher.values()) / 2
+    assert stated.id == "dopsd.teacher_concept_success" and stated.value == pytest.approx(mean)
+
+    # jobs of a part are done once, and an interrupted one goes on
+    assert dopsd.main(["run", "methods", *words, "--part", "0/12"]) == 0
+    [run] = work.glob("dopsd/*/2_steps/dopsd_outline5_0")
+    assert (work / "dopsd" / "pictures" / "outline5" / "0.txt").read_text().startswith("a [V] on")
+    for path in (*run.glob("result-*.json"), run / "adapter.safetensors"):
+        path.unlink()
+    shutil.rmtree(run / "model")
+    shutil.rmtree(max((run / "checkpoints").glob("step_*2")))
+    capsys.readouterr()
+    assert dopsd.main(["run", "methods", *words, "--part", "0/12"]) == 0
+    said = capsys.readouterr().out
+    assert "resumed at step 1" in said and "drawing" not in said  # the same weights as before
+    assert {row["step"] for row in read_metrics(run)} == {1, 2}
+    assert dopsd.main(["run", "methods", *words, "--part", "0/12"]) == 0
+    assert "job 1" not in capsys.readouterr().out
+
+    assert dopsd.main(["table", "methods", *words]) == 0
+    assert "1 of 12 jobs" in capsys.readouterr().out
+    assert len(claims.read(results / "dopsd.json")) == 1  # records want every job
+    table = json.loads((results / "tables" / "dopsd_methods.json").read_text())
+    [row] = table["rows"]
+    assert row["passes"] == {"graded": 32.0, "free": 32.0} and row["name"] == MAIN
+    assert table["teacher"]["outline5"] == teacher["outline5"]["in context"]["success"]
+    [result] = run.glob("result-*.json")
+    views = json.loads(result.read_text())["views"]
+    assert row["figures"]["few.kid_change"]["value"] == views["few"]["kid_change"]
+    assert views["few"]["success"] <= views["few"]["right"]
+    assert (docs / "figures" / "dopsd_methods.png").read_bytes().startswith(b"\x89PNG")
+
+    # another configuration of a run that is there is named, not mixed in
+    assert dopsd.main(["run", "methods", *words, "method.tether_delta=0.1", "--part", "0/12"]) == 2
+    assert "tether_delta" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_second_concept_begins_with_the_model_of_the_first(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, results = place(words, "work"), place(words, "results")
+    assert dopsd.main(["run", "two", *words, "--part", "1/2"]) == 0  # the first may be there
+    assert dopsd.main(["run", "two", *words]) == 0
+    [run] = work.glob("dopsd/*/2_steps/dopsd_hue4_after_outline5_0")
+    config = (run / "config.yaml").read_text()
+    assert f"{run.with_name('dopsd_outline5_0') / 'model'}" in config
+    assert (work / "dopsd/pictures/hue4_second/0.txt").read_text().startswith("a left [V]")
+    capsys.readouterr()
+    assert dopsd.main(["table", "two", *words]) == 0
+    table = json.loads((results / "tables" / "dopsd_two.json").read_text())
+    [pair] = table["second"]
+    assert (pair["first"], pair["second"]) == ("outline5", "hue4")
+    assert dopsd.main(["table", "stack", *words]) == 2
+    assert "needs --sda FILE" in capsys.readouterr().err
+    # an adapter of this student serves as SDA's; at strength 0 it changes nothing
+    adapter = run.with_name("dopsd_outline5_0") / "adapter.safetensors"
+    stack = [*words[: words.index("--set")], "--sda", str(adapter), *words[words.index("--set") :]]
+    only = [w for w in stack if w != "hue4"]
+    assert dopsd.main(["table", "stack", *only]) == 0
+    rows = json.loads((results / "tables" / "dopsd_stack.json").read_text())["rows"]
+    at = {(row["sda"], row["concept"]): row for row in rows}
+    assert at[0, 1]["vendi"]["value"] == pytest.approx(at[1, 0]["vendi"]["value"], rel=1e-3)
+    assert at[0, 0]["vendi"]["value"] != at[1, 1]["vendi"]["value"]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_states(words: list[str]) -> None:
+    args = dopsd.parser().parse_args(["run", "memory", *words])
+    folder = write_folder(Shapes(), taught(Shapes(), ["hue4"])[0], place(words, "work") / "hue4")
+    base = changed(dopsd.recipes_of(args)("dopsd_shapes"), {"data.folder.path": str(folder)})
+    grid = load_family(args.student, torch.device("cpu")).sigmas
+    found = {f"{k} states": measure(at_states(base, grid, k)) for k in (2, 16)}
+    assert found["2 states"]["activations_mb"] > 1
+    assert growth(found, "activations_mb") == pytest.approx(1, abs=0.02)
+    # twice the samples are twice the activations: what is counted is what a pass keeps
+    twice = measure(at_states(changed(base, {"data.batch_size": 8, "data.prior_size": 8}), grid, 2))
+    assert twice["activations_mb"] == pytest.approx(
+        2 * found["2 states"]["activations_mb"], rel=0.1
+    )
