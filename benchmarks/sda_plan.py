@@ -105,7 +105,7 @@ def ablations(base: Experiment, assistant: str) -> tuple[Variant, ...]:
         *(("clean estimate", name, text, {"method.estimate": name})
           for name, text in (("straight", "x - sigma v"), ("card", "x - v"))),
         *(("levels gated", f"gate{n}", f"last {n}" if n else "none", {"method.gate": n})
-          for n in (0, 1, 2, 3)),
+          for n in (0, 2)),
         *(("anchor of gated levels", f"hold{w:g}", f"weight {w:g}", {"method.hold_weight": w})
           for w in (1.0, m.hold_weight) if m.gate),
         *(("anchor", f"anchor{w:g}", f"weight {w:g}", {"method.anchor_weight": w})
