@@ -18,13 +18,14 @@ from tests.games import Game, assert_same, new_run
 from fewstep.runs import Run, RunError
 from fewstep.train import checkpoint, loop
 from fewstep.train.best import BEST, keep_best
-from fewstep.train.gauge import RECORD, Gauge, read_rows
+from fewstep.train.gauge import DECISIONS, RECORD, Gauge, read_rows
 from fewstep.train.loop import every
 from fewstep.train.retention import (
     RetentionConfig,
     Row,
     best,
     collapses,
+    decided,
     reason_to_stop,
     returns,
 )
@@ -67,6 +68,24 @@ def test_when_the_run_stops_and_when_it_goes_back() -> None:
     assert reason_to_stop(rows(good, (0.4, 0.0)), patient) is None
     said = reason_to_stop(rows(good, (0.4, 0.0), (0.5, 0.0)), patient)
     assert said is not None and "no look since step 2 was better (retention.patience = 2)" in said
+
+
+def test_what_was_decided_can_be_read_without_the_rule() -> None:
+    found = decided(rows((0.5, 0.1), (0.9, 0.7), (0.7, 0.05), (0.9, 0.2), (0, 0.8)), CFG, 12)
+    assert found["kept"] == 6 and found["collapsed"] == [4, 10]
+    assert found["why"] == (
+        "of the looks with a loss within retention.tolerance = 0.1 (2 of 5) it comes nearest to the "
+        "concept"
+    )
+    assert found["returned"] == [{"step": 4, "to": 2, "rate": 0.5}]  # the second time it stops
+    assert found["stopped"].startswith("collapse number 2 at step 10")
+    none_within = decided(rows((0.5, 0.3), (0.9, 0.7), (0.7, 0.2)), CFG, 6)
+    assert none_within["kept"] == 6 and none_within["stopped"] is None
+    assert none_within["why"].endswith("have not collapsed (2 of 3) it has the least loss")
+    for values, why in (([], "there is no other look yet"), ([(0.9, 0.8)], "has collapsed")):
+        found = decided(rows(*values), CFG, 2)
+        assert found["kept"] == 0 and found["why"].endswith(why)
+        assert found["returned"] == []  # nothing would follow
 
 
 @pytest.mark.parametrize(
@@ -193,7 +212,11 @@ def test_a_killed_run_ends_where_the_straight_one_does(
     with Run.open(tmp_path / "b") as run:
         play(resumed, run)
     assert_same(straight[0].state(), resumed.state())
-    assert (tmp_path / "b" / RECORD).read_bytes() == (straight[1] / RECORD).read_bytes()
+    for name in (RECORD, DECISIONS):
+        assert (tmp_path / "b" / name).read_bytes() == (straight[1] / name).read_bytes()
+    decisions = json.loads((straight[1] / DECISIONS).read_bytes())
+    assert decisions == decided(read_rows(straight[1] / RECORD), CFG, 12)
+    assert [back["step"] for back in decisions["returned"]] == [6]
     for run_dir in (straight[1], tmp_path / "b"):
         state = json.loads((run_dir / "checkpoints" / BEST / "state.json").read_text())
         assert state["step"] == best(read_rows(straight[1] / RECORD), CFG).step

@@ -1,6 +1,7 @@
 """The retention gauge: looks at the student on the way, keeps the best, goes back on a collapse.
 
 RUN/retention.jsonl      a row for each look
+RUN/retention.json       what the rule has made of them, for whoever reads without the rule
 RUN/checkpoints/best     the checkpoint of the best row so far (`train.retention` has the rule)
 
 Going back takes weights, averages and moments from the best and leaves the count of steps and of
@@ -26,11 +27,13 @@ from fewstep.train.retention import (
     Row,
     best,
     collapses,
+    decided,
     reason_to_stop,
     returns,
 )
 
 RECORD = "retention.jsonl"
+DECISIONS = "retention.json"
 
 
 class Gauge:
@@ -59,8 +62,8 @@ class Gauge:
         path = run.directory / RECORD
         there = read_rows(path)
         self.rows = [row for row in there if row.step <= step]
-        if len(self.rows) < len(there):
-            self.write(path)
+        if there:
+            self.write(run)  # both files, or a run killed between them would leave them apart
         self.slow()
 
     def look(self, run: Run, step: int) -> str | None:
@@ -70,7 +73,7 @@ class Gauge:
         """
         if not self.rows or self.rows[-1].step != step:
             self.rows.append(self.measure(step))
-            self.write(run.directory / RECORD)
+            self.write(run)
         if best(self.rows, self.cfg).step == step:
             keep_best(run.checkpoints, step)
         if returns(self.rows, self.cfg, self.last_step):
@@ -104,9 +107,15 @@ class Gauge:
         for name, optim in self.optims.items():
             optim.cfg = replace(optim.cfg, lr=factor * self.rates[name])
 
-    def write(self, path: Path) -> None:
+    def write(self, run: Run) -> None:
         lines = [json.dumps(asdict(row), allow_nan=False) + "\n" for row in self.rows]
-        write_atomic(path, "".join(lines).encode())
+        write_atomic(run.directory / RECORD, "".join(lines).encode())
+        decisions = run.directory / DECISIONS
+        if not self.rows:
+            decisions.unlink(missing_ok=True)
+            return
+        found = decided(self.rows, self.cfg, self.last_step)
+        write_atomic(decisions, json.dumps(found, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read_rows(path: Path) -> list[Row]:

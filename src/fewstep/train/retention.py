@@ -125,3 +125,43 @@ def returns(rows: Sequence[Row], cfg: RetentionConfig, last_step: int) -> bool:
         and last.step < last_step
         and reason_to_stop(rows, cfg) is None
     )
+
+
+def reason_to_keep(rows: Sequence[Row], cfg: RetentionConfig) -> str:
+    """Why the best of the rows is the best."""
+    kept = best(rows, cfg)
+    within = sum(row.step > 0 and row.loss <= cfg.tolerance for row in rows)
+    standing = sum(row.step > 0 and row.loss <= cfg.collapse for row in rows)
+    rank, _ = worth(kept, cfg)
+    if rank == 3:
+        return (
+            f"of the looks with a loss within retention.tolerance = {cfg.tolerance:g} ({within} of "
+            f"{len(rows) - 1}) it comes nearest to the concept"
+        )
+    if rank == 2:
+        return (
+            f"no look has a loss within retention.tolerance = {cfg.tolerance:g}; of those that have"
+            f" not collapsed ({standing} of {len(rows) - 1}) it has the least loss"
+        )
+    if len(rows) == 1:
+        return "it is the model before training, and there is no other look yet"
+    return "it is the model before training, and every other look has collapsed"
+
+
+def decided(rows: Sequence[Row], cfg: RetentionConfig, last_step: int) -> dict[str, Any]:
+    """What the rule has made of the rows, as JSON: the row that is kept, where the run went back
+    and to which step, at which share of its learning rates it went on, and why it ended early."""
+    returned = [
+        {
+            "step": rows[i].step,
+            "to": best(rows[: i + 1], cfg).step,
+            "rate": cfg.slower ** collapses(rows[: i + 1], cfg),
+        }
+        for i in range(len(rows))
+        if returns(rows[: i + 1], cfg, last_step)
+    ]
+    return {
+        "kept": best(rows, cfg).step, "why": reason_to_keep(rows, cfg), "returned": returned,
+        "collapsed": [row.step for row in rows if not row.loss <= cfg.collapse],
+        "stopped": reason_to_stop(rows, cfg), "tolerance": cfg.tolerance, "collapse": cfg.collapse,
+    }  # fmt: skip
