@@ -74,8 +74,8 @@ def test_what_was_decided_can_be_read_without_the_rule() -> None:
     found = decided(rows((0.5, 0.1), (0.9, 0.7), (0.7, 0.05), (0.9, 0.2), (0, 0.8)), CFG, 12)
     assert found["kept"] == 6 and found["collapsed"] == [4, 10]
     assert found["why"] == (
-        "of the looks with a loss within retention.tolerance = 0.1 (2 of 5) it comes nearest to the "
-        "concept"
+        "of the looks with a loss within retention.tolerance = 0.1 (2 of 5) it comes nearest to "
+        "the concept"
     )
     assert found["returned"] == [{"step": 4, "to": 2, "rate": 0.5}]  # the second time it stops
     assert found["stopped"].startswith("collapse number 2 at step 10")

@@ -153,6 +153,7 @@ class Drift:
         told = {key: value if math.isfinite(value) else None for key, value in means.items()}
         return {
             **told, "beyond": self.beyond.to_json(), "limit": self.limit, "option": self.option,
+            "too_far": self.too_far,
         }  # fmt: skip
 
 

@@ -104,7 +104,10 @@ class Looking:
         at = {n: self.outside_at(step, n, spec) for n, spec in self.outside.items()}
         return Row(
             step=step, concept=float(1 - near / near_before), loss=at[self.few]["loss"],
-            details={"features": self.features, "steps": {str(n): own for n, own in at.items()}},
+            details={
+                "features": self.features, "own_steps": self.few,
+                "steps": {str(n): own for n, own in at.items()},
+            },
         )  # fmt: skip
 
     def outside_at(self, step: int, steps: int, spec: GenerationSpec) -> dict[str, Any]:

@@ -5,6 +5,7 @@ env.json           versions, processor, commit; `command` (text or list of texts
 metrics.jsonl      rows with `step`; numbers become series, short lists one line for each entry;
                    a text `phase` is put before the names of its row: `heads/loss`
 samples/*.png      strips in the order of their names: `step_000000.png`, `step_000200.png`, ...
+teacher.json, ...  of a run that tunes, see `fewstep.report.tuning_files`
 evaluation.json    see `fewstep.report.evaluation`; it names the other pictures
 
 Every file may be missing, but not all of them.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from fewstep.report.evaluation import read_evaluation
 from fewstep.report.results import Evaluation, Picture
+from fewstep.report.tuning import Tuning
+from fewstep.report.tuning_files import read_tuning
 from fewstep.report.typed import read_json
 from fewstep.runs import RunError, read_metrics
 
@@ -63,6 +66,8 @@ class Training:
     """The steps' seconds on a GPU; None for a run without one, or where that is not known."""
     peak_memory_mb: float | None
     """The most that was held where the run trained."""
+    levels: Sequence[str] = ()
+    """The student's, from noise on, where the configuration tells them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,7 @@ class RunRecord:
     training: Training | None
     evaluation: Evaluation
     samples: Sequence[Picture]
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def collect(directory: Path) -> RunRecord:
@@ -88,17 +94,25 @@ def collect(directory: Path) -> RunRecord:
     evaluation = read_evaluation(directory)
     rows = read_metrics(directory)
     config = read_text(directory / "config.yaml")
+    found = flat(settings(config, directory / "config.yaml"))
     strips = sorted((directory / "samples").glob("*.png"))
     return RunRecord(
         name=directory.resolve().name,
         config=config,
-        settings=flat(settings(config, directory / "config.yaml")),
+        settings=found,
         env=flat({key: value for key, value in env.items() if key not in ASIDE}),
         commands=list(dict.fromkeys([*commands(env), *evaluation.commands])),
-        training=training(rows, env) if rows else None,
+        training=training(rows, env, levels(found)) if rows else None,
         evaluation=evaluation,
         samples=[Picture(path=path, caption=step_of(path)) for path in strips],
+        tuning=read_tuning(directory),
     )
+
+
+def levels(settings: Mapping[str, str]) -> list[str]:
+    """The student's levels as they are written."""
+    found = settings.get("method.student_sigmas")
+    return found.split(", ") if found else []
 
 
 def read_text(path: Path) -> str:
@@ -160,7 +174,9 @@ def text(value: Any) -> str:
             return str(value)
 
 
-def training(rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Training:
+def training(
+    rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any], levels: Sequence[str] = ()
+) -> Training:
     """Everything that the rows of a run say; there is at least one."""
     found = series(rows)
     times = [row["time"] for row in rows if "time" in row]
@@ -180,6 +196,7 @@ def training(rows: Sequence[Mapping[str, Any]], env: Mapping[str, Any]) -> Train
         cpu_seconds=total(found.get("loop/cpu_seconds_per_step")),
         gpu_seconds=seconds if env.get("device") == "cuda" else None,
         peak_memory_mb=None if memory is None else float(memory.values.max()),
+        levels=levels,
     )
 
 

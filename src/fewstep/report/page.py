@@ -24,7 +24,8 @@ from fewstep.report.results import Evaluation, Number, Picture, Sheet
 from fewstep.report.tables import cards, compared, tables
 from fewstep.report.tiles import costs, tiles
 from fewstep.report.tradeoff import tradeoff
-from fewstep.report.verdict import verdict, verdict_of_several
+from fewstep.report.tuned import panels_of_looks, pictures_of, question, tuned, verdict_on
+from fewstep.report.verdict import verdict_of_several
 from fewstep.runs import RunError, write_atomic
 
 QUESTION = "Does the few-step student draw like its teacher?"
@@ -71,20 +72,22 @@ def render(records: Sequence[RunRecord]) -> str:
         records=records,
         several=several,
         evaluation=evaluation,
-        question=evaluation.question or QUESTION,
-        verdict=verdict_of_several(evaluation) if several else verdict(evaluation),
-        each_verdict=[(r.name, verdict(r.evaluation), costs(r)) for r in records if several],
+        question=evaluation.question or question(records, otherwise=QUESTION),
+        verdict=verdict_of_several(evaluation) if several else verdict_on(records[0]),
+        each_verdict=[(r.name, verdict_on(r), costs(r)) for r in records if several],
         intervals=intervals(measured(evaluation)),
         warnings=warnings(records),
         tiles=[] if several else tiles(records[0]),
         facts=facts(records, evaluation),
-        embedded=embed(pictured(evaluation, strips)),
+        embedded=embed([*pictured(evaluation, strips), *pictures_of(records)]),
         sheets=sheets,
         strips=strips,
         cards=cards(evaluation),
         tables=tables(evaluation),
         comparisons=[(c, *compared(c, evaluation)) for c in evaluation.comparisons],
         curves=[(curve, Markup(tradeoff(curve)), list(curve.lines)) for curve in evaluation.curves],
+        tuned=tuned(records),
+        look_plots=[drawn(panel) for panel in panels_of_looks(records)],
         trained=[r.name for r in records if r.training],
         health=beside([signs(r.training) for r in records if r.training]),
         plots=[drawn(panel) for panel in shown],
@@ -105,7 +108,7 @@ def drawn(panel: Panel) -> tuple[Panel, Markup]:
 
 
 def pictured(evaluation: Evaluation, strips: dict[str, list[Picture]]) -> list[Picture]:
-    """Every picture of the page."""
+    """Every picture of an evaluation and of the samples on the way."""
     sheets = [sheet.picture for sheet in evaluation.sheets]
     return [*evaluation.grids, *sheets, *(p for own in strips.values() for p in own)]
 

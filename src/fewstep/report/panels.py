@@ -36,14 +36,17 @@ SUBJECTS = (
         title="Accuracy of the heads", pattern=r"(real|fake|mean)_accuracy", share=True,
         bands=ACCURACY, judged="mean_accuracy",
     ),
-    Subject(title="Losses", pattern=r"(.*_)?loss"),
+    Subject(title="Losses", pattern=r"(.*_)?loss|distil|concept|prior"),
+    Subject(title="Tether to the model before training", pattern="tether"),
+    Subject(title="Errors beyond those of the model before training", pattern="target|own"),
+    Subject(title="Training pictures preferred", pattern="preferred", share=True),
     Subject(title="Gradient norms", pattern=r"(.*_)?grad(ient)?_norm"),
     Subject(title="Mean logits", pattern=r"(real|fake)_logit"),
     Subject(title="Spread of the pictures", pattern=r".*(_std|_spread)"),
     Subject(title="Learning rate", pattern=r"lr|learning_rate"),
 )  # fmt: skip
-LISTED = r"(.*)_by_(head|layer|sigma)"
-MAIN_LISTED = r"(real|fake)_accuracy_by_sigma"
+LISTED = r"(.*)_by_(head|layer|sigma|state)"
+MAIN_LISTED = r"(real|fake)_accuracy_by_sigma|(distil|tether)_by_state"
 """Those that everyone should see."""
 
 
@@ -72,11 +75,11 @@ def of_one(training: Training) -> tuple[list[Panel], list[Panel]]:
     rest: list[Panel] = []
     for name in found:
         if re.fullmatch(MAIN_LISTED, last(name)):
-            shown.append(listed(name, found[name]))
+            shown.append(listed(name, found[name], training.levels))
         elif re.fullmatch(LISTED, last(name)):
-            rest.append(listed(name, found[name]))
+            rest.append(listed(name, found[name], training.levels))
         elif name not in used:
-            rest.append(Panel(title=words(name), lines=split("", found[name])))
+            rest.append(Panel(title=words(name), lines=split("", found[name], ())))
     return shown, rest
 
 
@@ -97,7 +100,7 @@ def of_several(trained: Mapping[str, Training]) -> tuple[list[Panel], list[Panel
         if name not in used and every[name].values.shape[1] == 1
     ]
     rest += [
-        listed(name, series, f"{run}: ")
+        listed(name, series, trained[run].levels, f"{run}: ")
         for run, own in found.items()
         for name, series in own.items()
         if re.fullmatch(LISTED, last(name))
@@ -163,24 +166,24 @@ def shortened(names: Sequence[str]) -> list[str]:
     return [name.replace("_", " ") for name in found]
 
 
-def listed(name: str, series: Series, before: str = "") -> Panel:
-    """A list by head, layer or level as lines with an order."""
+def listed(name: str, series: Series, levels: Sequence[str], before: str = "") -> Panel:
+    """A list by head, layer, level or state as lines with an order; `levels` are the states'."""
     found = re.fullmatch(LISTED, last(name))
     assert found is not None
     title = f"{found[1].replace('_', ' ').capitalize()} by {found[2]}"
     return Panel(
         title=before + title,
-        lines=split(found[2], series),
+        lines=split(found[2], series, levels),
         share="accuracy" in found[1],
     )
 
 
-def split(kind: str, series: Series) -> list[Line]:
+def split(kind: str, series: Series, levels: Sequence[str]) -> list[Line]:
     """A line for each entry."""
     count = series.values.shape[1]
     return [
         Line(
-            label(kind, i, count),
+            label(kind, i, count, levels),
             Series(series.steps, series.values[:, i : i + 1]),
             ramp(i, count) if count > 1 else colour(0),
         )
@@ -188,11 +191,13 @@ def split(kind: str, series: Series) -> list[Line]:
     ]
 
 
-def label(kind: str, i: int, count: int) -> str:
+def label(kind: str, i: int, count: int, levels: Sequence[str]) -> str:
     match kind:
+        case "state" if len(levels) == count:
+            return f"sigma {levels[i]}"
         case "sigma":
             return f"{i / count:.2g} to {(i + 1) / count:.2g}"
-        case "head" | "layer":
+        case "head" | "layer" | "state":
             return f"{kind} {i}"
         case _:
             return f"entry {i}"

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from fewstep.report.collect import RunRecord
 from fewstep.report.costs import processor
+from fewstep.report.looks import at_step, written
 from fewstep.report.numbers import duration
 from fewstep.report.results import Evaluation, Row
 from fewstep.report.tables import cell, goal
+from fewstep.report.tuning import Gauge
 
 ADHERENCE = "adherence"
 
@@ -24,8 +26,10 @@ class Tile:
 
 
 def tiles(record: RunRecord) -> list[Tile]:
-    """What was compared with a goal, adherence from the teacher to the student, and the costs."""
-    return [*goals(record.evaluation), *adherence(record.evaluation), *costs(record)]
+    """What was compared with a goal, adherence from the teacher to the student, what tuning has won
+    and lost, and the costs."""
+    own = record.evaluation
+    return [*goals(own), *adherence(own), *learnt(record.tuning.gauge), *costs(record)]
 
 
 def costs(record: RunRecord) -> list[Tile]:
@@ -65,6 +69,17 @@ def adherence(evaluation: Evaluation) -> list[Tile]:
 
 def sure(interval: str) -> str:
     return f"95 %: {interval}" if interval else "no interval"
+
+
+def learnt(gauge: Gauge | None) -> list[Tile]:
+    """Concept and loss of the look that is kept, where that is not the model before training."""
+    if gauge is None or not gauge.kept:
+        return []
+    kept, whose = at_step(gauge, gauge.kept), f"step {gauge.kept}, one look"
+    return [
+        Tile("Concept score", written(kept.concept), "0 is no nearer", whose),
+        Tile("Loss outside of it", written(kept.loss), f"tolerance {gauge.tolerance:g}", whose),
+    ]
 
 
 def calls(evaluation: Evaluation) -> list[Tile]:
