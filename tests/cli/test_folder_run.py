@@ -51,6 +51,30 @@ def test_four_pictures_are_enough(
     assert "captions_hash" in error(capsys)
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("recipe", "value", "said"),
+    [
+        ("sft_tune_shapes", ["--data.prior", "samples"],
+         "data.prior is samples, but method sft asks for no samples of other prompts: set "
+         "data.prior to none"),
+        ("pso_shapes", ["--data.folder.context", "prompt"],
+         "data.folder.context is prompt, but method pso has no teacher that sees it: set "
+         "data.folder.context to none"),
+        ("ladd_shapes", ["--data.folder.path", "pictures"],
+         "data.folder.path is 'pictures', which is read where data.source is folder: set that, got "
+         "samples, or data.folder.path to none"),
+    ],
+)  # fmt: skip
+def test_what_nobody_reads_is_refused_before_the_model_is_looked_for(
+    more: list[str], recipe: str, value: list[str], said: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    words = ["--model", str(tmp_path / "gone"), "--out", str(tmp_path / "run"), *value, *more]
+    assert main(["train", recipe, *words]) == 2
+    assert said in error(capsys)
+
+
 @pytest.mark.slow
 def test_sda_learns_at_the_noised_pictures_of_a_folder(model: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "pictures", tmp_path / "run"

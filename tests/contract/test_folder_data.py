@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,12 @@ from fewstep.data.folder import FolderConfig
 from fewstep.data.pictures import filling, read_picture
 from fewstep.data.precompute import TeacherSamples
 from fewstep.errors import UserError
-from fewstep.experiment.config import DataConfig, Experiment
+from fewstep.experiment.config import DataConfig, Experiment, MethodConfig
 from fewstep.experiment.samples import Data, data_of, find_folders
 from fewstep.families.base import Cond
 from fewstep.families.zimage import ZImage
+from fewstep.methods.dopsd import DOPSDConfig
+from fewstep.methods.dreambooth import DreamBoothConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.shapes import Latent, Pixels
 from fewstep.worlds.shapes.world import Shapes
@@ -43,10 +46,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def experiment(root: Path, data: dict[str, object] | None = None, **folder: object) -> Experiment:
+def experiment(
+    root: Path, data: dict[str, object] | None = None, method: MethodConfig | None = None,
+    **folder: object,
+) -> Experiment:  # fmt: skip
+    """Of a method that reads the folder's context, unless another one is given."""
     cfg = FolderConfig(path=str(root / "p"), size=64, trigger="sks", **folder)  # type: ignore[arg-type]
     return Experiment(
-        method=SFTConfig(),
+        method=method or (SFTConfig() if cfg.context == "none" else DOPSDConfig()),
         data=DataConfig(
             source="folder", folder=cfg, cache=str(root / "cache"), batch_size=4,
             samples=TeacherSamples(prompts=4, steps=1, guidance=1.0), **(data or {}),  # type: ignore[arg-type]
@@ -150,7 +157,7 @@ def test_only_what_changed_is_read_anew(root: Path, family: ZImage) -> None:
 def test_the_key_tells_what_a_run_was_started_on(root: Path, family: ZImage) -> None:
     first = made(experiment(root), family).key
 
-    def changed(**folder: object) -> list[str]:
+    def changed(**folder: Any) -> list[str]:
         later = made(experiment(root, **folder), family).key
         return [line.partition(":")[0] for line in difference(first, later)]
 
@@ -171,9 +178,11 @@ def prior_of(data: Data) -> Batch:
 
 
 def test_priors(root: Path, family: ZImage) -> None:
-    bare = made(experiment(root), family)
+    bare = made(experiment(root, context="prompt"), family)
     # prompts of the world, without pictures, at the square size
-    data = made(experiment(root, {"prior": "prompts", "prior_size": 3}), family)
+    tied = DOPSDConfig(tether_weight=1.0)
+    wanted = experiment(root, {"prior": "prompts", "prior_size": 3}, tied, context="prompt")
+    data = made(wanted, family)
     prior, prompts = prior_of(data), Shapes().prompts("train", 4)
     assert torch.equal(prior.x0, torch.zeros(3, 8, 16, 16))
     encoded = family.encode_text(prompts).tokens
@@ -183,11 +192,12 @@ def test_priors(root: Path, family: ZImage) -> None:
     added = {k for k in data.key if k not in bare.key}
     assert "prior_size" in added and "prior prompts_hash" in added
     # samples of the model itself: one Euler step from noise is x - v
-    data = made(experiment(root, {"prior": "samples", "prior_size": 2}), family)
+    data = made(experiment(root, {"prior": "samples", "prior_size": 2}, DreamBoothConfig()), family)
     assert prior_of(data).x0.shape == (2, 8, 16, 16) and prior_of(data).x0.abs().max() > 0
     assert data.key["prior model"] == family.fingerprint()
     # the second folder, without the trigger
-    wanted = experiment(root, {"prior": "folder"}, regularisation=str(root / "r"))
+    second = str(root / "r")
+    wanted = experiment(root, {"prior": "folder"}, DreamBoothConfig(), regularisation=second)
     data = made(wanted, family)
     assert_equal(prior_of(data).cond, family.encode_text(["a green star"]))
     assert set(data.report) == {"folder", "regularisation"}

@@ -172,7 +172,8 @@ def test_a_teacher_that_learns_nothing_from_its_context_is_refused_until_it_is_f
 
 def test_who_is_checked(root: Path, family: ZImage) -> None:
     none = TeacherCheckConfig(pictures=0)
-    for given in (experiment(root, method=SFTConfig()), experiment(root, check=none)):
+    plain = experiment(root, context="none", method=SFTConfig())
+    for given in (plain, experiment(root, check=none)):
         assert teacher_check(given, family, None, find_folders(given, family).trained) is None
     with pytest.raises(ValueError, match=r"check\.prompts are read beside a picture"):
         experiment(root, context="prompt", check=TeacherCheckConfig(prompts=("a dog",)))

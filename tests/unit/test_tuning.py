@@ -14,6 +14,7 @@ from tests.tiny import tiny_zimage
 
 from fewstep.data.batches import Batch
 from fewstep.data.folder import FolderConfig
+from fewstep.evaluate.in_context import TeacherCheckConfig
 from fewstep.experiment.config import DataConfig, Experiment, MethodConfig
 from fewstep.experiment.trees import Bare
 from fewstep.experiment.tuning import Tuning, make_tuning
@@ -27,11 +28,13 @@ from fewstep.methods.offpolicy import OffPolicyConfig
 from fewstep.methods.pso import PSOConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig, adapter_state
+from fewstep.recipes import RECIPES
 from fewstep.rng import Rng
 from fewstep.train.loop import run_step
 from fewstep.train.optim import Optim, OptimConfig
 
 FOLDER = DataConfig(source="folder", folder=FolderConfig(path="pictures", context="picture"))
+PICTURES = DataConfig(source="folder", folder=FolderConfig(path="pictures"))
 ADAPTERS = (AdapterConfig(factor=4), AdapterConfig(kind="lora", rank=3), None)
 
 
@@ -65,6 +68,38 @@ def batch(family: ZImage) -> Batch:
             "set data.prior to samples or folder, got prompts, or the weight to 0",
         ),
         (PSOConfig(), DataConfig(source="prompts"), "method pso learns from pictures"),
+        (OffPolicyConfig(), replace(FOLDER, prior="prompts"), "is prompts, but method offpolicy"),
+        (
+            DOPSDConfig(), replace(FOLDER, prior="samples"),
+            "data.prior is samples, but method.tether_weight = 0 asks for no samples of other "
+            "prompts: set data.prior to none, or the weight above 0",
+        ),
+        (
+            DreamBoothConfig(prior_weight=0.0), replace(PICTURES, prior="samples"),
+            "but method.prior_weight = 0 asks for no samples of other",
+        ),
+        (SFTConfig(), FOLDER, "but method sft has no teacher that sees it: set data.f"),
+        (PSOConfig(), FOLDER, "folder.context is picture, but method pso has no"),
+        (DreamBoothConfig(prior_weight=0.0), FOLDER, "but method dreambooth has no teacher that"),
+        (
+            SFTConfig(), DataConfig(folder=FolderConfig(path="x")),
+            "data.folder.path is 'x', which is read where data.source is folder: set that, got "
+            "samples, or data.folder.path to none",
+        ),
+        (
+            SFTConfig(), DataConfig(folder=FolderConfig(trigger="sks")),
+            "data.folder.trigger is 'sks', which is read where",
+        ),
+        (
+            DreamBoothConfig(),
+            DataConfig(prior="folder", folder=FolderConfig(regularisation="r", repeats=3)),
+            "data.folder.repeats is 3, which is read where .* or data.folder.repeats to 1",
+        ),
+        (
+            SFTConfig(), replace(PICTURES, directory="d"),
+            "data.directory is 'd', but no teacher samples are read where data.source is folder "
+            "and data.prior is none: set it to none",
+        ),
     ],
 )  # fmt: skip
 def test_data_that_do_not_fit_are_refused(
@@ -74,16 +109,38 @@ def test_data_that_do_not_fit_are_refused(
         experiment(method, data=data)
 
 
+@pytest.mark.parametrize("name", ["ladd", "dmd2", "sda"])
+def test_methods_that_do_not_tune_refuse_what_those_read(name: str) -> None:
+    other = RECIPES[f"{name}_shapes"]()
+    for data, said in (
+        ({"prior": "prompts"}, f"data.prior is prompts, but method {name} asks for no samples"),
+        ({"folder": FolderConfig(context="prompt")}, "data.folder.context is 'prompt', which is"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            replace(other, data=replace(other.data, **data))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=f"has 1 prompts, but method {name} has no teacher in"):
+        replace(other, check=TeacherCheckConfig(prompts=("a dog",)))
+
+
 def test_data_that_fit() -> None:
-    experiment(DreamBoothConfig(prior_weight=0.0))
-    experiment(DreamBoothConfig(), data=replace(FOLDER, prior="samples"))
+    experiment(DreamBoothConfig(prior_weight=0.0), data=PICTURES)
+    experiment(DreamBoothConfig(), data=replace(PICTURES, prior="samples", directory="d"))
+    second = FolderConfig(regularisation="r", size=64, background="black")
+    experiment(DreamBoothConfig(), data=DataConfig(prior="folder", folder=second))
     experiment(DOPSDConfig(tether_weight=0.5), data=replace(FOLDER, prior="prompts"))
+    experiment(SFTConfig(), data=DataConfig(), teacher="shapes")
+    with pytest.raises(
+        ValueError, match=r"reads only its samples and data.source is folder: set teacher"
+    ):
+        experiment(PSOConfig(), data=PICTURES, teacher="shapes")
+    with pytest.raises(ValueError, match=r"check.pictures = 0 draws nothing: leave check.prompts"):
+        experiment(DOPSDConfig(), check=TeacherCheckConfig(pictures=0, prompts=("a dog",)))
     with pytest.raises(ValueError, match="but method dopsd has no other than model"):
         experiment(DOPSDConfig(), teacher="shapes")
     with pytest.raises(ValueError, match="method dopsd takes none; leave assistant at none"):
         experiment(DOPSDConfig(), assistant="a.safetensors")
     with pytest.raises(ValueError, match="set assistant_share to symmetric, got asymmetric"):
-        experiment(SFTConfig(), assistant="a.safetensors")
+        experiment(SFTConfig(), data=PICTURES, assistant="a.safetensors")
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=["lokr", "lora", "whole"])
@@ -94,7 +151,9 @@ def test_data_that_fit() -> None:
 def test_a_step_moves_what_trains_and_leaves_the_model_before_it(
     family: ZImage, cfg: Tuning, adapter: AdapterConfig | None
 ) -> None:
-    data = replace(FOLDER, prior="prompts")
+    tied = isinstance(cfg, DOPSDConfig)
+    data = replace(FOLDER, prior="prompts") if tied else FOLDER
+    data = PICTURES if isinstance(cfg, PSOConfig) else data
     given = experiment(cfg, adapter=adapter, data=data)
     uncond = family.encode_text([""])
     method = make_tuning(given, cfg, family, uncond)
@@ -128,7 +187,8 @@ def test_sft_beside_an_assistant_trains_on_it_and_exports_without(
     write(tmp_path / "a.safetensors", helper, CARD)
     cfg = SFTConfig(ema_decay=0.0)
     given = experiment(
-        cfg, assistant=str(tmp_path / "a.safetensors"), assistant_share="symmetric"
+        cfg, data=PICTURES, assistant=str(tmp_path / "a.safetensors"),
+        assistant_share="symmetric",
     )  # fmt: skip
     method = make_tuning(given, cfg, family, family.encode_text([""]))
     assert isinstance(method, Bare)

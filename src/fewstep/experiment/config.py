@@ -11,6 +11,7 @@ from fewstep.data.folder import FolderConfig
 from fewstep.data.precompute import TeacherSamples
 from fewstep.evaluate.in_context import TeacherCheckConfig
 from fewstep.evaluate.story import EvalConfig
+from fewstep.experiment.unread import check_unread
 from fewstep.flow.sample import SamplerName
 from fewstep.methods.dmd2 import DMD2Config
 from fewstep.methods.dopsd import DOPSDConfig
@@ -238,6 +239,7 @@ class Experiment:
                 "check.prompts are read beside a picture, and data.folder.context is prompt: leave "
                 "check.prompts empty"
             )
+        check_unread(self)
 
     def checks_teacher(self) -> bool:
         """Whether the teacher is looked at before training: one in context, and asked for."""
