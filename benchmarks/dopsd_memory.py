@@ -25,7 +25,8 @@ from fewstep.experiment.codec import from_yaml, to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.flow.sigmas import levels
 from fewstep.machine import peak_resident_mb
-from fewstep.train.loop import Means, run_step
+from fewstep.train.rows import Means
+from fewstep.train.step import run_step
 
 STATES = (2, 4, 8, 16)
 STEPS = 2

@@ -29,7 +29,7 @@ def game() -> Game:
 
 
 def moved(game: Game) -> Game:
-    from fewstep.train.loop import run_step
+    from fewstep.train.step import run_step
 
     for step in range(2):
         assert run_step(game.method, game.batches(step), game.optims, {}, seed=0, step=step) is None

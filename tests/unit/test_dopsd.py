@@ -20,8 +20,8 @@ from fewstep.methods.base import Logs
 from fewstep.methods.distil import TeacherConfig, some_of
 from fewstep.methods.dopsd import DOPSD, DOPSDConfig
 from fewstep.rng import Rng
-from fewstep.train.loop import run_step
 from fewstep.train.optim import Optim, OptimConfig
+from fewstep.train.step import run_step
 
 CFG = DOPSDConfig()
 PRIOR = toy_batch(3, seed=5)

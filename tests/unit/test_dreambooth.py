@@ -14,8 +14,9 @@ from fewstep.flow.sigmas import choice
 from fewstep.methods.dreambooth import DreamBooth, DreamBoothConfig
 from fewstep.methods.sft import SFT, SFTConfig
 from fewstep.rng import Rng
-from fewstep.train.loop import Means, run_step
 from fewstep.train.optim import Optim, OptimConfig
+from fewstep.train.rows import Means
+from fewstep.train.step import run_step
 
 PROBS = (0.1, 0.1, 0.1, 0.7)
 CFG = DreamBoothConfig(student_probs=PROBS, prior_weight=0.5)

@@ -18,16 +18,10 @@ from fewstep.methods.base import Logs, Part, Phase, PhaseInParts
 from fewstep.rng import Rng
 from fewstep.runs import Run
 from fewstep.train import stopwatch
-from fewstep.train.loop import (
-    LoopConfig,
-    Means,
-    NotFiniteError,
-    Outcome,
-    every,
-    run_step,
-    train,
-)
+from fewstep.train.loop import LoopConfig, NotFiniteError, Outcome, every, train
 from fewstep.train.optim import Optim, OptimConfig, updates_per_phase
+from fewstep.train.rows import Means
+from fewstep.train.step import run_step
 from fewstep.train.stopwatch import Seconds, Stopwatch
 
 SGD_LIKE = OptimConfig(lr=0.1, betas=(0.0, 0.0), clip=None)

@@ -30,8 +30,8 @@ from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig, adapter_state
 from fewstep.recipes import RECIPES
 from fewstep.rng import Rng
-from fewstep.train.loop import run_step
 from fewstep.train.optim import Optim, OptimConfig
+from fewstep.train.step import run_step
 
 FOLDER = DataConfig(source="folder", folder=FolderConfig(path="pictures", context="picture"))
 PICTURES = DataConfig(source="folder", folder=FolderConfig(path="pictures"))

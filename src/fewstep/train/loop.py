@@ -1,36 +1,29 @@
 """The only training loop: it runs the phases of any method, step after step.
 
-    for each phase of the step:
-        gradient = sum over micro-batches of (their share of the samples) x (their gradient),
-                   one part of a loss after the other
-        clip, move the phase's module, phase.after()
-
-A step is a function of (weights, optimizers, seed, step) alone, so a run that is stopped and
-resumed from a checkpoint ends in the weights of one that was not, bit for bit.
+A step (`train.step`) is a function of (weights, optimizers, seed, step) alone, so a run that is
+stopped and resumed from a checkpoint ends in the weights of one that was not, bit for bit.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from fewstep.data.batches import Batch
-from fewstep.machine import peak_resident_mb
-from fewstep.methods.base import AnyPhase, Logs, Method
-from fewstep.rng import Rng
-from fewstep.runs import Run, Value
+from fewstep.methods.base import Method
+from fewstep.runs import Run
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
 from fewstep.train.gauge import Gauge
 from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
+from fewstep.train.rows import Means, log, note
 from fewstep.train.signals import stop_requests
-from fewstep.train.stopwatch import Seconds, Stopwatch
+from fewstep.train.step import run_step
+from fewstep.train.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,23 +88,6 @@ class Outcome:
     skipped: int
     why: str | None = None
     """What the gauge said; such a run is finished too."""
-
-
-@dataclass
-class Means:
-    """Means of a phase's logs over the steps since the last row; adds up without a device sync."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, logs: Logs) -> None:
-        for name, value in logs.items():
-            value = value.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def values(self) -> dict[str, Value]:
-        return {name: (total / self.counts[name]).tolist() for name, total in self.sums.items()}
 
 
 def train(
@@ -214,103 +190,3 @@ def train(
             save()
     finished = progress.step >= cfg.steps or why is not None
     return Outcome(progress.step, finished, progress.skipped, why)
-
-
-def run_step(
-    method: Method,
-    batches: Sequence[Batch],
-    optims: Mapping[str, Optim],
-    means: dict[str, Means],
-    *,
-    seed: int,
-    step: int,
-    device: torch.device | str = "cpu",
-) -> str | None:
-    """One step. A phase that is not finite moves nothing and ends the step; it is returned.
-
-    The phases after it may stand on what it left, so they are skipped as well.
-    """
-    moved = [batch.to(device) for batch in batches]
-    for phase in method.phases(step):
-        optim = optims.get(phase.name)
-        if optim is None:
-            raise ValueError(
-                f"the method has a phase {phase.name!r}, but there are optimizers only for "
-                f"{', '.join(sorted(optims))}"
-            )
-        optim.zero_grad()
-        loss, logs = accumulate(phase, moved, optim, seed=seed, step=step, device=device)
-        norm = optim.norm()
-        # One look for both: every look waits for the device.
-        if not bool((loss.isfinite() & norm.isfinite()).item()):
-            optim.zero_grad()
-            what = "loss" if not math.isfinite(loss.item()) else "gradient"
-            return f"the {what} of phase {phase.name!r}"
-        optim.step(norm)
-        optim.zero_grad()
-        phase.after()
-        means.setdefault(phase.name, Means()).add(logs | {"grad_norm": norm})
-    return None
-
-
-def accumulate(
-    phase: AnyPhase,
-    batches: Sequence[Batch],
-    optim: Optim,
-    *,
-    seed: int,
-    step: int,
-    device: torch.device | str,
-) -> tuple[Tensor, Logs]:
-    """Gradients, loss and logs of a step, each micro-batch with its share of the samples.
-
-    A part is differentiated before the next one is asked for.
-    """
-    total = sum(len(batch) for batch in batches)
-    inputs = list(optim.parameters.values())
-    loss_sum = torch.zeros((), device=device)
-    sums: Logs = {}
-    for batch in batches:
-        share = len(batch) / total
-        rng = Rng(seed, step, phase.name, batch.ids, device)
-        for loss, logs in phase.parts(batch, rng):
-            (share * loss).backward(inputs=inputs)
-            loss_sum = loss_sum + share * loss.detach()
-            for name, value in logs.items():
-                part = share * value.detach()
-                sums[name] = sums[name] + part if name in sums else part
-    return loss_sum, {"loss": loss_sum} | sums
-
-
-def log(
-    run: Run,
-    optims: Mapping[str, Optim],
-    means: Mapping[str, Means],
-    progress: Progress,
-    taken: Seconds,
-    steps: int,
-    device: torch.device | str,
-) -> None:
-    """A row for each phase that moved in the last `steps` steps, then one for the loop."""
-    for name, of_phase in means.items():
-        optim = optims[name]
-        values = of_phase.values() | {"lr": optim.lr, "updates": optim.updates}
-        run.log(progress.step, phase=name, **values)
-    run.log(
-        progress.step, phase="loop", skipped=progress.skipped,
-        seconds_per_step=round(taken.wall / steps, 4),
-        cpu_seconds_per_step=round(taken.cpu / steps, 4),
-        peak_memory_mb=round(peak_memory_mb(torch.device(device))),
-    )  # fmt: skip
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The most that this process has held so far where it trains: on the GPU, or in main memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return peak_resident_mb()
-
-
-def note(means: Mapping[str, Means]) -> str:
-    losses = {name: of_phase.values()["loss"] for name, of_phase in means.items()}
-    return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
