@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from tests.icc import P3, rgb_profile, srgb_curve
 from tests.tiny import tiny_zimage
 from tests.unit.test_folder import put
 
@@ -146,6 +148,9 @@ def test_only_what_changed_is_read_anew(root: Path, family: ZImage) -> None:
     (root / "p" / "b.txt").write_text("three sks")
     assert read() == ["beside: three sks", "three sks"]
     put(root / "p" / "b.png", None, width=200, height=100, seed=9)
+    assert read() == ["beside: three sks", "latent"]
+    with Image.open(root / "p" / "b.png") as image:  # the same numbers, which mean other colours
+        image.copy().save(root / "p" / "b.png", icc_profile=rgb_profile(P3, srgb_curve()))
     assert read() == ["beside: three sks", "latent"]
     (root / "p" / "a.png").rename(root / "p" / "z.png")
     (root / "p" / "a.txt").rename(root / "p" / "z.txt")

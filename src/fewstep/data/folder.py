@@ -18,7 +18,7 @@ from typing import Literal
 
 from fewstep.data.buckets import Fit, Size, fit
 from fewstep.data.captions import CaptionError, paired, read_captions, triggered
-from fewstep.data.pictures import PictureError, colour, content_hash, frames, read_picture
+from fewstep.data.pictures import PictureError, colour, content_hash, examined, frames
 from fewstep.errors import UserError
 from fewstep.runs import user_path
 
@@ -94,6 +94,8 @@ class Picture:
     enhanced: tuple[str, ...] = ()
     """One for each caption, where the folder's context is "prompt"."""
     repeats: int = 1
+    doubt: str | None = None
+    """What should be told of its colours."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def read_row(
                 return Remark(name, "no enhanced prompt", f"there is no {fuller.name} beside it")
             lines = tuple(triggered(line, cfg.trigger) for line in read_captions(fuller))
             enhanced = paired(lines, captions)
-        image = read_picture(path, cfg.background)
+        image, doubt = examined(path, cfg.background)
     except CaptionError as error:
         return Remark(name, "bad caption", str(error))
     except PictureError as error:
@@ -223,12 +225,14 @@ def read_row(
         )  # fmt: skip
     return Picture(
         file=name, content=content_hash(image), height=image.height, width=image.width,
-        fit=placed, captions=captions, enhanced=enhanced, repeats=repeats,
+        fit=placed, captions=captions, enhanced=enhanced, repeats=repeats, doubt=doubt,
     )  # fmt: skip
 
 
 def doubts(path: Path, picture: Picture) -> Iterator[str]:
     """What the user should know of a picture that is trained on."""
+    if picture.doubt is not None:
+        yield picture.doubt
     if picture.fit.scale > 1:
         yield f"it is smaller than its bucket and enlarged {picture.fit.scale:.2f} times"
     if (n := frames(path)) > 1:

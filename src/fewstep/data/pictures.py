@@ -1,4 +1,4 @@
-"""Picture files to pixels: upright, on a background, three colours of 8 bits, in their bucket."""
+"""Picture files to pixels: upright, sRGB of 8 bits, on a background, in their bucket."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError, __version__
 from torch import Tensor
 
 from fewstep.data.buckets import Fit
+from fewstep.data.profiles import InSRGB, to_srgb
 
 LIBRARY = f"pillow {__version__}"
 """What decodes and scales: a part of the key of everything that is made from pixels."""
 
 GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Greys up to 65535, which Pillow cuts off at 255 where it converts them itself."""
-
-
+PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+"""Colours that are multiplied by their alpha, and as what they are not."""
 BROKEN = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 """What Pillow's decoders raise at a damaged file, or at one that claims to be too large."""
 
@@ -41,8 +42,13 @@ def colour(text: str) -> tuple[int, int, int]:
 
 
 def read_picture(path: Path, background: str) -> Image.Image:
-    """The picture as a viewer shows it: turned as its EXIF says, RGB, with `background` behind
+    """The picture as a viewer shows it: turned as its EXIF says, in sRGB, with `background` behind
     what is transparent; the first frame of several. PictureError says why it cannot be read."""
+    return examined(path, background).image
+
+
+def examined(path: Path, background: str) -> InSRGB:
+    """The same, and what should be told of its colours."""
     try:
         with Image.open(path) as opened:
             opened.load()
@@ -50,14 +56,31 @@ def read_picture(path: Path, background: str) -> Image.Image:
     except BROKEN as error:
         why = "its kind is not known" if isinstance(error, UnidentifiedImageError) else error
         raise PictureError(f"it cannot be decoded ({why})") from error
+    profile = image.info.get("icc_profile")
     if image.mode in GREY16:
-        return eight_bits(image).convert("RGB")
+        return to_srgb(eight_bits(image), profile)
     if image.mode == "F":
         raise PictureError("its pixels are floating-point numbers, whose white is not known")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        behind = Image.new("RGBA", image.size, colour(background))
-        return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    if image.mode in PREMULTIPLIED:
+        image = image.convert(PREMULTIPLIED[image.mode])
+    seen = to_srgb(opaque(image), profile)
+    if image.mode not in ("LA", "PA", "RGBA") and "transparency" not in image.info:
+        return seen
+    front, behind = seen.image.copy(), Image.new("RGBA", image.size, colour(background))
+    front.putalpha(image.convert("RGBA").getchannel("A"))
+    return seen._replace(image=Image.alpha_composite(behind, front).convert("RGB"))
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """Its colours alone, as "L", "RGB" or "CMYK": what a colour profile can be of."""
+    match image.mode:
+        case "RGB" | "CMYK":
+            return image
+        case "1" | "L" | "LA":
+            return image.convert("L")
+        case _:
+            # by way of RGBA, or Pillow warns of a palette with transparent colours
+            return image.convert("RGBA").convert("RGB")
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
