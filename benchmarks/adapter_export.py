@@ -19,7 +19,7 @@ from benchmarks.common import claim, facts
 
 from fewstep import claims
 from fewstep.evaluate.statistics import Estimate
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.families import adapter_check
 from fewstep.families.adapter_check import Verdict
 from fewstep.families.adapter_files import AdapterCard

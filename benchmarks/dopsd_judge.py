@@ -28,8 +28,8 @@ from fewstep.evaluate import diversity
 from fewstep.evaluate.generate import GenerationSpec, generate, picture_hash
 from fewstep.evaluate.measures import Measures
 from fewstep.evaluate.metrics import draws
-from fewstep.experiment.builder import load_family
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import load_family
 from fewstep.families.zimage import ZImage
 from fewstep.flow.sample import SamplerName
 from fewstep.runs import read_metrics

@@ -15,8 +15,8 @@ from benchmarks.sda_plan import at_budget, parameters, recipe
 from benchmarks.study_plan import Job, Variant, changed
 
 from fewstep.errors import UserError
-from fewstep.experiment.builder import model_path
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import model_path
 from fewstep.experiment.outline import outline
 from fewstep.families.base import Family
 from fewstep.flow.sigmas import levels

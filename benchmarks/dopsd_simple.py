@@ -20,8 +20,8 @@ from rich.console import Console
 
 from fewstep import claims
 from fewstep.evaluate.grids import Column, write_grid
-from fewstep.experiment.builder import model_path
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import model_path
 from fewstep.experiment.outline import outline
 
 OTHERS = {

@@ -48,7 +48,7 @@ from fewstep import claims
 from fewstep.errors import UserError
 from fewstep.evaluate.grids import Column, write_grid
 from fewstep.evaluate.statistics import Estimate, estimate, mean
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.worlds.shapes import judge as judges
 from fewstep.worlds.shapes.world import Shapes
 

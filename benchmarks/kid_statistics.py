@@ -38,7 +38,7 @@ from fewstep.evaluate.frechet import IMAGES_PER_WIDTH, same_distribution
 from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.measures import Measures
 from fewstep.evaluate.statistics import over_runs
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.rng import seed_of
 from fewstep.worlds.shapes.world import Shapes
 

@@ -17,7 +17,7 @@ from benchmarks.sda_results import Found, Result, found_of
 from benchmarks.study_judge import WATCHED, training_minutes
 from benchmarks.study_plan import DEFAULT, Job, Variant
 
-from fewstep.cli.commands import read_experiment
+from fewstep.cli.opening import read_experiment
 from fewstep.data.precompute import alone, text_hash
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, generate
@@ -25,9 +25,9 @@ from fewstep.evaluate.judge import FRESH
 from fewstep.evaluate.measures import Measures
 from fewstep.evaluate.metrics import draws, estimates
 from fewstep.evaluate.statistics import Draws, Estimate, Weights
-from fewstep.experiment.builder import load_family
 from fewstep.experiment.codec import difference
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import load_family
 from fewstep.experiment.varieties import fitted
 from fewstep.families.zimage import ZImage
 from fewstep.flow.variety import FirstStepBy, Variety

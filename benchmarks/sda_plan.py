@@ -15,9 +15,9 @@ from benchmarks.sda_drawings import Drawing, strengths, yardsticks
 from benchmarks.study_plan import DEFAULT, Job, Study, Variant, changed, value
 
 from fewstep.errors import UserError
-from fewstep.experiment.builder import model_path
 from fewstep.experiment.codec import suggestion
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import model_path
 from fewstep.experiment.outline import outline
 from fewstep.methods.sda import SDAConfig
 from fewstep.nets.adapters import AdapterConfig, adapt, adapters_of

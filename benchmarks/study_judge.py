@@ -16,15 +16,15 @@ from benchmarks.study_plan import Job, View
 from benchmarks.wrong_convention import PREFIX, WrongConvention
 from safetensors.torch import load_file
 
-from fewstep.cli.commands import read_experiment
+from fewstep.cli.opening import read_experiment
 from fewstep.data.precompute import alone, text_hash
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.measures import Measures
 from fewstep.evaluate.metrics import draws
-from fewstep.experiment.builder import load_family
 from fewstep.experiment.codec import difference
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import load_family
 from fewstep.families.zimage import ZImage
 from fewstep.runs import read_metrics
 from fewstep.train import checkpoint

@@ -31,7 +31,7 @@ from benchmarks.teacher_table import FEW, FULL, Cell, Claimed, Metrics, Table, b
 
 from fewstep import claims
 from fewstep.evaluate.statistics import Estimate
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.worlds.shapes.judge import PARTS
 from fewstep.worlds.shapes.world import Shapes
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from torch import nn
 
 from fewstep.data.precompute import Told, quiet
-from fewstep.experiment.builder import Built, Preview, build, make_method, make_optims
+from fewstep.experiment.builder import Built, build, make_method, make_optims
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.preview import Preview
 from fewstep.families.base import Backbone, Cond
 from fewstep.methods.base import Method, Phase
 from fewstep.shapes import Latent, Sigma, Tokens

@@ -71,11 +71,11 @@ def test_interrupted_run_resumes_by_the_same_command(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from fewstep.experiment import builder
+    from fewstep.experiment.preview import Preview
 
-    draw = builder.Preview.__call__
+    draw = Preview.__call__
 
-    def draw_and_signal(self: builder.Preview, step: int) -> None:
+    def draw_and_signal(self: Preview, step: int) -> None:
         draw(self, step)
         if step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -84,7 +84,7 @@ def test_interrupted_run_resumes_by_the_same_command(
     assert main(["train", "ladd_shapes", *options, "--out", str(straight)]) == 0
     command = ["train", "ladd_shapes", *options, "--out", str(out)]
     with monkeypatch.context() as patch:
-        patch.setattr(builder.Preview, "__call__", draw_and_signal)
+        patch.setattr(Preview, "__call__", draw_and_signal)
         assert main(command) == 130
     assert "interrupted after step 1, which is saved; the same command goes on" in (
         capsys.readouterr().out
@@ -328,9 +328,9 @@ def test_yaml_numbers_and_nulls() -> None:
 
 
 def test_packaged_model_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from fewstep.experiment import builder
+    from fewstep.experiment import models
 
-    monkeypatch.setattr(builder.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(models.resources, "files", lambda _: tmp_path)
     with pytest.raises(UserError, match="Shapes model is not in this installation"):
-        builder.model_path("shapes")
+        models.model_path("shapes")
     shutil.rmtree(tmp_path)

@@ -17,8 +17,8 @@ from fewstep.cli import main
 from fewstep.cli import suite as suite_command
 from fewstep.evaluate.features import EXTRACTORS
 from fewstep.evaluate.lpips import TRUNKS
-from fewstep.experiment.builder import load_family
 from fewstep.experiment.codec import to_yaml
+from fewstep.experiment.models import load_family
 from fewstep.recipes.ladd import ladd_shapes
 from fewstep.runs import Run
 

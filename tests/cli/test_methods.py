@@ -13,7 +13,7 @@ from tests.said import error
 
 from fewstep.cli import main
 from fewstep.evaluate.generate import fingerprint
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.families.zimage import ZImage
 from fewstep.nets.adapters import AdapterConfig, adapt, load_adapter_state, merged
 from fewstep.nets.share import share

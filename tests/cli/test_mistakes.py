@@ -11,7 +11,7 @@ from PIL import Image
 from tests.said import error
 
 from fewstep.cli import main
-from fewstep.experiment import builder, samples
+from fewstep.experiment import models, samples
 
 SHAPES = [f"a {colour} {shape}" for colour in ("red", "blue") for shape in ("circle", "square")]
 FEW = {"data.samples.prompts": 2}
@@ -58,7 +58,7 @@ def test_dry_run_of_a_sound_experiment_loads_no_weights(
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(builder.ZImage, "load", loaded)
+    monkeypatch.setattr(models.ZImage, "load", loaded)
     assert train(options, tmp_path, "--data.samples.picture-share", "0.5", "--dry-run") == 0
 
 
@@ -114,16 +114,16 @@ def test_a_sample_that_is_not_finite_is_named(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    load = builder.ZImage.load
+    load = models.ZImage.load
 
-    def broken(*args: object, **more: object) -> builder.ZImage:
+    def broken(*args: object, **more: object) -> models.ZImage:
         family = load(*args, **more)  # type: ignore[arg-type]
         with torch.no_grad():
             for p in family.backbone.parameters():
                 p.fill_(float("nan"))
         return family
 
-    monkeypatch.setattr(builder.ZImage, "load", broken)
+    monkeypatch.setattr(models.ZImage, "load", broken)
     assert train(options, tmp_path, "--data.cache", str(tmp_path / "cache")) == 2
     said = error(capsys)
     assert "the teacher's sample 0 (prompt '" in said and "seed 0) is not finite" in said

@@ -13,7 +13,7 @@ from tests.said import error
 from tests.unit.test_folder import put
 
 from fewstep.cli import main
-from fewstep.cli.commands import read_experiment
+from fewstep.cli.opening import read_experiment
 from fewstep.experiment.builder import build
 from fewstep.nets.adapters import adapter_state
 from fewstep.train import checkpoint

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.lora import write_lora
 
 from fewstep.errors import UserError
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.families import adapters
 from fewstep.families.zimage import ZImage
 from fewstep.flow.sigmas import levels

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import ZImagePipeline
 
-from fewstep.experiment.builder import model_path
+from fewstep.experiment.models import model_path
 from fewstep.families.zimage import ZImage
 from fewstep.flow.guidance import guided
 from fewstep.flow.sample import euler

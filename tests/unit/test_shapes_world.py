@@ -8,7 +8,7 @@ import torch
 
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import digest
-from fewstep.experiment.builder import make_world
+from fewstep.experiment.models import make_world
 from fewstep.recipes.ladd import ladd_shapes
 from fewstep.recipes.shapes_features import FeaturesConfig, blurred, train
 from fewstep.worlds.base import World

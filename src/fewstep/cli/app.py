@@ -26,7 +26,7 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import commands, sampling
+from fewstep.cli import commands, opening, sampling
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,
@@ -147,7 +147,7 @@ def parse_train(words: list[str]) -> Invocation:
     own, fields = parse(TrainRequest, words[name is not None :], "fewstep train")
     match name, own.config:
         case None, Path() as path:
-            default, label = commands.read_config(path), path.stem
+            default, label = opening.read_config(path), path.stem
         case str() as recipe, None if recipe in RECIPES:
             default, label = RECIPES[recipe](), recipe
         case str() as unknown, None:
@@ -189,7 +189,7 @@ def evaluate(words: list[str], console: Console) -> int:
         request = asked(EvalRequest, words, "fewstep eval")
         return commands.evaluate_models(request, command, console)
     directory, rest = one_run(words[:1]), words[1:]
-    experiment = commands.read_experiment(directory)
+    experiment = opening.read_experiment(directory)
     asked_for = changed(experiment, rest, "fewstep eval")
     if replace(asked_for, eval=experiment.eval) != experiment:
         raise UserError("eval changes nothing but --eval.* options; see `fewstep eval --help`")

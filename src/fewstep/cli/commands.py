@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from fewstep.cli.evaluation import evaluate_run
 from fewstep.cli.figures import show
+from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.sampling import check_folder, telling
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest
-from fewstep.data import cache
-from fewstep.data.cache import Key
 from fewstep.data.precompute import Told
 from fewstep.errors import UserError
-from fewstep.experiment.builder import (
-    Built,
-    build,
-    choose_device,
-    make_world,
-    model_path,
-    prepare,
-)
-from fewstep.experiment.codec import difference, from_yaml, to_yaml
+from fewstep.experiment.builder import Built, build, prepare
+from fewstep.experiment.codec import to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import export, export_adapter
+from fewstep.experiment.models import choose_device, make_world, model_path
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.retention import of_best, outside_prompts
 from fewstep.experiment.samples import find_folders
 from fewstep.experiment.teacher_check import ensure_teacher
-from fewstep.experiment.trees import file_of, sha256
+from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file
-from fewstep.runs import Run, check_new, write_atomic
+from fewstep.runs import Run, check_new
 from fewstep.train.loop import train as run_loop
 
 INTERRUPTED = 130
@@ -85,95 +76,6 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
         check_new(out)
         console.print(f"# would start a run in {out}")
     return 0
-
-
-def read_config(path: Path) -> Experiment:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the configuration {path} cannot be read: {error}") from None
-    return from_yaml(text, str(path))
-
-
-def read_experiment(directory: Path) -> Experiment:
-    """The configuration that a run was started with."""
-    return read_config(directory / "config.yaml")
-
-
-def check_same(directory: Path, experiment: Experiment) -> None:
-    """UserError if the run in this directory was started with another configuration."""
-    if lines := difference(read_experiment(directory), experiment):
-        raise UserError(
-            f"the run {directory} was started with another configuration ({'; '.join(lines)}); "
-            "choose another --out, or change the options back"
-        )
-
-
-def check_same_samples(directory: Path, key: Key) -> None:
-    """UserError if the run in this directory was started on other teacher samples: a file of
-    prompts or a model can change behind a path that stays."""
-    found = started_on(directory, "samples")
-    if lines := cache.difference(found, json.loads(json.dumps(key))):
-        raise UserError(
-            f"the run {directory} was started on other samples ({'; '.join(lines)}); bring the "
-            "model, the prompts or the pictures back, or choose another --out"
-        )
-
-
-def check_same_assistant(directory: Path, experiment: Experiment) -> None:
-    """UserError if the assistant's file has changed since the run in this directory was started."""
-    if experiment.assistant is None:
-        return
-    if started_on(directory, "assistant") != assistant_hash(experiment):
-        raise UserError(
-            f"the run {directory} was started with another file as assistant than "
-            f"{experiment.assistant} is now; bring it back, or choose another --out"
-        )
-
-
-def assistant_hash(experiment: Experiment) -> str | None:
-    if experiment.assistant is None:
-        return None
-    return sha256(file_of(experiment.assistant, "assistant"))
-
-
-def started_on(directory: Path, fact: str) -> Any:
-    """What env.json of a run tells of its model, its samples or its assistant."""
-    path = directory / "env.json"
-    try:
-        return json.loads(path.read_bytes())[fact]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not tell what {fact} the run was started on ({error}); bring it back, "
-            "or choose another --out"
-        ) from None
-
-
-def open_run(directory: Path, experiment: Experiment, built: Built, command: str) -> Run:
-    """A new run, or the one that is there if its configuration, its model, its samples and its
-    assistant are the same."""
-    model = built.family.fingerprint()
-    if (directory / "config.yaml").is_file():
-        check_same(directory, experiment)
-        if started_on(directory, "model") != model:
-            raise UserError(
-                f"the run {directory} was started on another model than {experiment.model} is now; "
-                "bring it back, or choose another --out"
-            )
-        check_same_samples(directory, built.samples_key)
-        check_same_assistant(directory, experiment)
-        return Run.open(directory)
-    facts = {
-        "command": command, "device": built.device.type, "model": model,
-        "samples": built.samples_key,
-    }  # fmt: skip
-    if experiment.assistant is not None:
-        facts["assistant"] = assistant_hash(experiment)
-    run = Run.create(directory, to_yaml(experiment), facts)
-    if built.data_report:
-        report = json.dumps(built.data_report, indent=1, ensure_ascii=False)
-        write_atomic(directory / "data.json", report.encode() + b"\n")
-    return run
 
 
 def train(

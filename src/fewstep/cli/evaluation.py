@@ -15,9 +15,9 @@ from fewstep.evaluate.measures import Instruments
 from fewstep.evaluate.results import Evaluation, write_evaluation
 from fewstep.evaluate.show import grid
 from fewstep.evaluate.story import DISTILLED, REPAIRED
-from fewstep.experiment.builder import make_world
 from fewstep.experiment.candidates import Asked, Loader, Means, candidate
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import make_world
 from fewstep.experiment.prompts import evaluation_prompts
 
 

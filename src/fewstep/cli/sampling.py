@@ -17,7 +17,7 @@ from fewstep.errors import UserError
 from fewstep.evaluate.gallery import RECORD
 from fewstep.evaluate.generate import GenerationSpec, fingerprint, generate
 from fewstep.evaluate.grids import Column, to_bytes, write_grid
-from fewstep.experiment.builder import load_family
+from fewstep.experiment.models import load_family
 from fewstep.experiment.trees import file_of, sha256, stacked, state_of
 from fewstep.families.adapters import Strength, at_steps, recorded
 from fewstep.families.zimage import ZImage

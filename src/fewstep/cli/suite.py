@@ -30,8 +30,8 @@ from fewstep.evaluate.suites import (
     retention_curves,
     strength_curves,
 )
-from fewstep.experiment.builder import world_named
 from fewstep.experiment.candidates import Asked, Loader, Means, apart, candidate, parse
+from fewstep.experiment.models import world_named
 from fewstep.families.adapters import Gate, Strength
 from fewstep.runs import user_path
 

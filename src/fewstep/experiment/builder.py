@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, assert_never
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import nn
 
 from fewstep.data.batches import Batch
 from fewstep.data.cache import Key
 from fewstep.data.precompute import Told, quiet
 from fewstep.errors import UserError
-from fewstep.evaluate.generate import GenerationSpec, generate
-from fewstep.evaluate.grids import to_bytes
-from fewstep.experiment.config import Engine, Experiment, WorldName
-from fewstep.experiment.prompts import check_prompts, preview_prompts
+from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import choose_device, load_family, make_world
+from fewstep.experiment.preview import Preview
+from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.retention import make_gauge
 from fewstep.experiment.samples import check_samples, data_of, find_folders
 from fewstep.experiment.teacher_check import TeacherCheck, teacher_check
 from fewstep.experiment.trees import make_sda, student_of, trainable
 from fewstep.experiment.tuning import make_tuning
-from fewstep.families.base import Backbone, Cond, Family
+from fewstep.families.base import Cond, Family
 from fewstep.families.zimage import ZImage
-from fewstep.families.zimage_fused import FusedZImage
 from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
 from fewstep.methods.dmd2 import DMD2, DMD2Config
@@ -40,12 +35,10 @@ from fewstep.methods.pso import PSOConfig
 from fewstep.methods.sda import SDAConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.heads import Heads
-from fewstep.runs import replacing, user_path
 from fewstep.train.gauge import Gauge
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
 from fewstep.worlds.base import World
-from fewstep.worlds.shapes.world import LEVELS, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,63 +110,6 @@ def prepare(
         raise UserError(str(error)) from error
 
 
-def choose_device(experiment: Experiment) -> torch.device:
-    match experiment.device:
-        case "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        case "cuda" if not torch.cuda.is_available():
-            raise UserError("device is cuda, but torch finds no CUDA device; use device = cpu")
-        case "cpu" | "cuda":
-            return torch.device(experiment.device)
-        case _:
-            assert_never(experiment.device)
-
-
-def model_path(model: str) -> str:
-    """A directory or hub id; "shapes" is the one in the package. UserError if it is not there."""
-    if model != "shapes":
-        path = user_path(model)
-        return str(path) if path.exists() else model
-    packaged = Path(str(resources.files("fewstep.worlds.shapes"))) / "model"
-    if not (packaged / "model_index.json").is_file():
-        raise UserError(
-            f"the Shapes model is not in this installation ({packaged}); install the package anew"
-        )
-    return str(packaged)
-
-
-def load_family(
-    model: str, device: torch.device, dtype: str = "float32", engine: Engine = "plain"
-) -> ZImage:
-    family = ZImage.load(model_path(model), dtype=getattr(torch, dtype))
-    match engine:
-        case "plain":
-            pass
-        case "fused" | "compiled":
-            transformer = family.pipeline.transformer
-            family.backbone = FusedZImage(transformer, compiled=engine == "compiled")
-        case _:
-            assert_never(engine)
-    family.pipeline.to(device)
-    if family.pictures is not None:
-        nn.Module.to(family.pictures.model, device)  # its own annotation of `to` is broken
-    return family
-
-
-def make_world(experiment: Experiment) -> World | None:
-    return world_named(experiment.world)
-
-
-def world_named(name: WorldName) -> World | None:
-    match name:
-        case "shapes" | "shapes-pairs" | "shapes-crowded" | "shapes-hard":
-            return Shapes(LEVELS[name], name)
-        case "none":
-            return None
-        case _:
-            assert_never(name)
-
-
 def make_method(
     experiment: Experiment, family: ZImage, teacher: ZImage, device: torch.device
 ) -> Method:
@@ -228,29 +164,3 @@ def make_optims(experiment: Experiment, method: Method) -> dict[str, Optim]:
         name: Optim(cfg, method.modules[name], total=total[name])
         for name, cfg in experiment.optim.given().items()
     }
-
-
-class Preview:
-    """Pictures of fixed prompts and seeds as the exported model would draw them: a strip a call."""
-
-    def __init__(
-        self, experiment: Experiment, family: Family, world: World | None, method: Method,
-        folder: Path,
-    ) -> None:  # fmt: skip
-        self.family, self.method, self.folder = family, method, folder
-        cfg, (height, width) = experiment.sampling, experiment.data.size()
-        prompts = preview_prompts(experiment, world)
-        self.spec = GenerationSpec(
-            model="student", fingerprint="", prompts=tuple(dict.fromkeys(prompts)),
-            seeds=(cfg.seed,), sigmas=family.sigmas(cfg.steps), sampler=cfg.sampler,
-            height=height, width=width,
-        )  # fmt: skip
-
-    def __call__(self, step: int) -> None:
-        backbone = self.method.exported()
-        assert isinstance(backbone, Backbone)
-        tiles = to_bytes(generate(self.family, backbone, self.spec))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        strip = Image.fromarray(np.concatenate(list(tiles), axis=1))
-        with replacing(self.folder / f"step_{step:06d}.png") as temporary:
-            strip.save(temporary, format="png")

@@ -20,8 +20,8 @@ from fewstep.evaluate.gallery import RECORD, draw_gallery, open_gallery
 from fewstep.evaluate.generate import GenerationSpec, Progress, digest
 from fewstep.evaluate.judge import Candidate, Drawn, check_prompts
 from fewstep.evaluate.results import Role
-from fewstep.experiment.builder import load_family
 from fewstep.experiment.config import Engine
+from fewstep.experiment.models import load_family
 from fewstep.experiment.varieties import fitted, parse_variety
 from fewstep.families import adapters
 from fewstep.families.adapters import Strength, recorded, written

@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fewstep.errors import UserError
-from fewstep.experiment.builder import Built, load_family
+from fewstep.experiment.builder import Built
 from fewstep.experiment.card import card
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import load_family
 from fewstep.families import adapter_check
 from fewstep.families.adapter_check import Verdict
 from fewstep.families.adapter_files import AdapterCard

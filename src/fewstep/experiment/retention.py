@@ -13,24 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from fewstep.data.buckets import Size
 from fewstep.data.folder import Folder
 from fewstep.errors import UserError
 from fewstep.evaluate import retention
-from fewstep.evaluate.gallery import eight_bit, from_bytes
+from fewstep.evaluate.gallery import eight_bit
 from fewstep.evaluate.generate import GenerationSpec, generate
-from fewstep.evaluate.grids import to_bytes
 from fewstep.evaluate.in_context import apart
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.instruments import extractor_of, training_pictures
 from fewstep.experiment.prompts import lines_of, world_prompts
+from fewstep.experiment.strips import read_strip, write_strip
 from fewstep.experiment.teacher_prompts import captions
 from fewstep.families.base import Backbone, Family
 from fewstep.methods.base import Method
-from fewstep.runs import Run, replacing
+from fewstep.runs import Run
 from fewstep.shapes import Pixels
 from fewstep.train.gauge import Gauge
 from fewstep.train.optim import Optim
@@ -153,18 +150,3 @@ def outside_prompts(experiment: Experiment, world: World | None) -> list[str]:
     n = experiment.retention.prompts
     lines = lines_of(experiment, world, n, "retention.prompts")
     return world_prompts(world, "val", n) if lines is None else lines[-n:]
-
-
-def write_strip(path: Path, images: Pixels) -> None:
-    """Pictures side by side, without loss."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip = Image.fromarray(np.concatenate(list(to_bytes(images)), axis=1))
-    with replacing(path) as temporary:
-        strip.save(temporary, format="png")
-
-
-def read_strip(path: Path, n: int) -> Pixels:
-    """The n pictures of a strip."""
-    with Image.open(path) as image:
-        strip = np.array(image)
-    return from_bytes(np.stack(np.split(strip, n, axis=1)))

@@ -17,8 +17,8 @@ from benchmarks.study_plan import changed
 from tests.tiny import tiny_zimage
 
 from fewstep import claims
-from fewstep.experiment.builder import load_family
 from fewstep.experiment.codec import difference
+from fewstep.experiment.models import load_family
 from fewstep.methods.dopsd import DOPSDConfig
 from fewstep.recipes import RECIPES
 from fewstep.runs import read_metrics

@@ -22,9 +22,9 @@ from benchmarks.sda_plan import (
 from benchmarks.study_plan import DEFAULT, Job, changed
 
 from fewstep.errors import UserError
-from fewstep.experiment.builder import model_path
 from fewstep.experiment.codec import difference, flat, to_dict
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import model_path
 from fewstep.families.zimage import ZImage
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.lokr import factorization

@@ -13,7 +13,7 @@ from fewstep.data import folder_report
 from fewstep.evaluate.grids import Column, write_grid
 from fewstep.evaluate.in_context import TeacherCheckConfig, drifts
 from fewstep.evaluate.statistics import Estimate
-from fewstep.experiment.retention import write_strip
+from fewstep.experiment.strips import write_strip
 from fewstep.runs import Run
 from fewstep.train.retention import RetentionConfig, Row, decided
 
