@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 from fewstep.data.folder import FolderConfig
 from fewstep.data.precompute import TeacherSamples
 from fewstep.evaluate.in_context import TeacherCheckConfig
 from fewstep.evaluate.story import EvalConfig
+from fewstep.experiment.needs import check_needs
 from fewstep.experiment.unread import check_unread
 from fewstep.flow.sample import SamplerName
 from fewstep.methods.dmd2 import DMD2Config
@@ -181,140 +182,12 @@ class Experiment:
             raise ValueError("data.prompts_file is needed when world is none: one prompt a line")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be >= 1 or none, got {self.threads}")
-        match self.method:
-            case LADDConfig() as method:
-                self.check_optims("heads", "student")
-                self.check_pictures()
-                self.check_ladd(method)
-            case DMD2Config() as method:
-                self.check_optims("critic", "student")
-                if method.picture_levels > 0:
-                    self.check_pictures()
-                if self.loop.steps < method.student_every:
-                    raise ValueError(
-                        f"loop.steps = {self.loop.steps} ends before the student's first move "
-                        f"(method.student_every = {method.student_every}): train longer"
-                    )
-            case SDAConfig():
-                self.check_optims("student")
-                if self.teacher is None:
-                    raise ValueError(
-                        "method sda needs the many-step model that model was distilled from: set "
-                        "teacher"
-                    )
-                if self.method.states == "samples":
-                    self.check_pictures("samples", "folder")
-            case SFTConfig() | PSOConfig():
-                self.check_optims("student")
-                self.check_pictures("samples", "folder")
-            case DreamBoothConfig() as method:
-                self.check_optims("student")
-                self.check_pictures("samples", "folder")
-                self.check_prior("prior_weight", method.prior_weight, "samples", "folder")
-            case DOPSDConfig() as method:
-                self.check_optims("student")
-                self.check_context()
-                self.check_prior(
-                    "tether_weight", method.tether_weight, "prompts", "samples", "folder"
-                )
-            case OffPolicyConfig():
-                self.check_optims("student")
-                self.check_context()
-            case _:
-                assert_never(self.method)
-        alone = LADDConfig | DOPSDConfig | OffPolicyConfig
-        if self.teacher is not None and isinstance(self.method, alone):
-            raise ValueError(
-                f"teacher is {self.teacher!r}, but method {self.method.name} has no other than "
-                "model; leave teacher at none"
-            )
-        self.check_assistant()
-        if self.retention.every and self.data.source != "folder":
-            raise ValueError(
-                f"retention.every = {self.retention.every} looks how near the student comes to the "
-                "pictures of a folder: set data.source to folder, or retention.every to 0"
-            )
-        if self.check.prompts and self.data.folder.context == "prompt":
-            raise ValueError(
-                "check.prompts are read beside a picture, and data.folder.context is prompt: leave "
-                "check.prompts empty"
-            )
+        check_needs(self)
         check_unread(self)
 
     def checks_teacher(self) -> bool:
         """Whether the teacher is looked at before training: one in context, and asked for."""
         return isinstance(self.method, DOPSDConfig | OffPolicyConfig) and self.check.pictures > 0
-
-    def check_assistant(self) -> None:
-        if self.assistant is None:
-            return
-        if not isinstance(self.method, SDAConfig | SFTConfig):
-            raise ValueError(
-                f"assistant is {self.assistant!r}, but method {self.method.name} takes none; leave "
-                "assistant at none"
-            )
-        if isinstance(self.method, SFTConfig) and self.assistant_share != "symmetric":
-            raise ValueError(
-                "method sft has the assistant in every pass: set assistant_share to symmetric, "
-                f"got {self.assistant_share}"
-            )
-        if self.adapter is None:
-            raise ValueError(
-                "assistant is for a student that is an adapter, which can be exported without it: "
-                "set adapter, or assistant to none"
-            )
-
-    def check_pictures(self, *sources: str) -> None:
-        sources = sources or ("samples",)
-        if self.data.source not in sources:
-            raise ValueError(
-                f"method {self.method.name} learns from pictures: set data.source to "
-                f"{' or '.join(sources)}"
-            )
-
-    def check_context(self) -> None:
-        if self.data.source != "folder" or self.data.folder.context == "none":
-            raise ValueError(
-                f"method {self.method.name} needs what its teacher sees of each picture: set "
-                "data.source to folder and data.folder.context to picture or prompt"
-            )
-
-    def check_prior(self, name: str, weight: float, *kinds: str) -> None:
-        if weight > 0 and self.data.prior not in kinds:
-            raise ValueError(
-                f"method.{name} = {weight} needs samples of other prompts: set data.prior to "
-                f"{' or '.join(kinds)}, got {self.data.prior}, or the weight to 0"
-            )
-
-    def check_optims(self, *phases: str) -> None:
-        given = self.optim.given()
-        for name in phases:
-            if name not in given:
-                raise ValueError(f"method {self.method.name} needs an optimizer: set optim.{name}")
-        for name in given:
-            if name not in phases:
-                raise ValueError(
-                    f"method {self.method.name} has no phase for optim.{name}; set it to none"
-                )
-
-    def check_ladd(self, method: LADDConfig) -> None:
-        if not any(map(method.student_moves, range(self.loop.steps))):
-            raise ValueError(
-                f"loop.steps = {self.loop.steps} ends before the student's first move "
-                f"(method.heads_first = {method.heads_first}, method.student_every = "
-                f"{method.student_every}): train longer, or lower method.heads_first"
-            )
-        smallest = self.data.micro_batch or self.data.batch_size
-        if smallest == 1 and method.loss == "hinge":
-            raise ValueError(
-                "method.loss = hinge cannot work on one sample at a time: set data.batch_size and "
-                "data.micro_batch to at least 2, or method.loss to softplus"
-            )
-        if smallest == 1 and method.misaligned_weight > 0:
-            raise ValueError(
-                "method.misaligned_weight > 0 pairs a picture with the text of another sample: set "
-                "data.batch_size and data.micro_batch to at least 2, or the weight to 0"
-            )
 
 
 def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
