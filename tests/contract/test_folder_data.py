@@ -176,6 +176,24 @@ def test_the_key_tells_what_a_run_was_started_on(root: Path, family: ZImage) -> 
     assert changed() == ["pictures_hash"]
 
 
+def test_what_is_encoded_is_told(root: Path, family: ZImage) -> None:
+    heard: list[tuple[str, int, int]] = []
+    tied = DOPSDConfig(tether_weight=1.0)
+    for wanted in (
+        experiment(root, {"prior": "prompts"}, tied, context="prompt"),
+        experiment(root, {"prior": "folder"}, DreamBoothConfig(), regularisation=str(root / "r")),
+        experiment(root, {"prior": "samples"}, DreamBoothConfig()),
+    ):
+        folders = find_folders(wanted, family)
+        data_of(wanted, family, family, Shapes(), folders, lambda *told: heard.append(told))
+    pictures = [("encoding pictures", 1, 2), ("encoding pictures", 2, 2)]
+    assert heard == [
+        *pictures, ("encoding prompts of the prior", 4, 4),
+        *pictures, ("encoding pictures of the prior", 1, 1),
+        *pictures, ("teacher samples of the prior", 4, 4),
+    ]  # fmt: skip
+
+
 def prior_of(data: Data) -> Batch:
     (*_, batch) = data.batches(0)
     assert batch.prior is not None
@@ -213,6 +231,7 @@ def test_what_is_impossible_is_one_sentence(root: Path, family: ZImage) -> None:
     with pytest.raises(UserError, match="has no picture encoder; set it to prompt or none"):
         find_folders(experiment(root, context="picture"), blind)
     odd = experiment(root)
+    assert family.unit == 8
     odd = replace(odd, data=replace(odd.data, folder=replace(odd.data.folder, size=60)))
     with pytest.raises(UserError, match=r"data.folder.size must be a positive multiple of 8, got"):
         find_folders(odd, family)

@@ -52,6 +52,8 @@ class ToyFamily:
     def decode(self, x0: Latent) -> Pixels:
         return x0[:, [0, 1, 0]]
 
+    unit = 16
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return 2, height // 16, width // 16
 
@@ -158,8 +160,8 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, place: str) -> Non
 def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     whole = contents(precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "whole"))
 
-    def stop(done: int, total: int) -> None:
-        assert total == 10
+    def stop(what: str, done: int, total: int) -> None:
+        assert (what, total) == ("teacher samples", 10)
         if done == 8:
             raise KeyboardInterrupt
 

@@ -21,7 +21,9 @@ def encode(prompts: Sequence[str]) -> Cond:
 
 
 def test_a_row_is_its_own_prompt_and_an_id_is_the_prompts() -> None:
-    samples = PromptSamples(PROMPTS, encode, (3, 4, 5))
+    heard: list[tuple[str, int, int]] = []
+    samples = PromptSamples(PROMPTS, encode, (3, 4, 5), lambda *told: heard.append(told))
+    assert heard == [("encoding prompts", 64, 67), ("encoding prompts", 67, 67)]
     assert len(set(samples.ids)) == len(PROMPTS)
     assert list(samples.lengths) == [len(str(i)) for i in range(len(PROMPTS))]
     x0, cond = samples.take([66, 2])

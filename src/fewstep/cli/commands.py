@@ -31,6 +31,7 @@ from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file
 from fewstep.runs import Run, check_new
 from fewstep.train.loop import train as run_loop
+from fewstep.train.progress import ProgressLines
 
 INTERRUPTED = 130
 
@@ -91,7 +92,7 @@ def train(
         check_new(out)
     console.print(f"run {out}: {experiment.loop.steps} steps on {experiment.model}")
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
-    with telling("teacher samples", console) as told:
+    with ProgressLines(console) as told:
         built = make(experiment, out, told)
     with open_run(out, experiment, built, command) as run:
         if built.check is not None:

@@ -96,10 +96,7 @@ def gone() -> Tensor:
 
 
 def read_pictures(folder: Folder, encoding: PictureEncoding, told: Told = quiet) -> PictureSamples:
-    """Latents and conditions of all pictures and captions, after computing what is not cached.
-
-    `told` hears of (pictures done, pictures in all).
-    """
+    """Latents and conditions of all pictures and captions, after computing what is not cached."""
     samples = PictureSamples(encoding.cache)
     for done, picture in enumerate(folder.pictures, 1):
         latent = encoding.latent(picture)
@@ -111,7 +108,7 @@ def read_pictures(folder: Folder, encoding: PictureEncoding, told: Told = quiet)
             for i, caption in enumerate(picture.captions)
         ]  # fmt: skip
         samples.add(picture, described)
-        told(done, len(folder.pictures))
+        told("encoding pictures", done, len(folder.pictures))
     return samples
 
 

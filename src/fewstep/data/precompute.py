@@ -45,11 +45,11 @@ FORMAT = 1
 Shown = Callable[[Sequence[str], Sequence[int]], tuple[list[str], Pixels]]
 """Prompts read beside pictures, with these pictures, from (prompt, seed) pairs."""
 
-Told = Callable[[int, int], None]
-"""Called with (samples done, samples in all) after every shard."""
+Told = Callable[[str, int, int], None]
+"""Called with (what is being made, how many are done, how many in all), now and then."""
 
 
-def quiet(done: int, total: int) -> None:
+def quiet(what: str, done: int, total: int) -> None:
     """Says nothing."""
 
 
@@ -186,7 +186,7 @@ def precompute(
                 read, x0, cond = draw(cfg, family, part, shown)
                 check_finite(cfg, read, x0, cond, first=index * cfg.shard)
                 write_shard(path, read, x0, cond)
-            told(index * cfg.shard + len(part), len(rows))
+            told("teacher samples", index * cfg.shard + len(part), len(rows))
     return SampleCache(directory, key, shards)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from fewstep.data.precompute import text_hash
+from fewstep.data.precompute import Told, quiet, text_hash
 from fewstep.families.base import Cond
 from fewstep.shapes import Latent
 
@@ -27,10 +27,14 @@ class PromptSamples:
     """
 
     def __init__(
-        self, prompts: Sequence[str], encode: Encoder, shape: tuple[int, int, int]
-    ) -> None:
+        self, prompts: Sequence[str], encode: Encoder, shape: tuple[int, int, int],
+        told: Told = quiet,
+    ) -> None:  # fmt: skip
         self.ids = tuple(text_hash(prompt) for prompt in prompts)
-        parts = [encode(prompts[i : i + AT_ONCE]) for i in range(0, len(prompts), AT_ONCE)]
+        parts: list[Cond] = []
+        for i in range(0, len(prompts), AT_ONCE):
+            parts.append(encode(prompts[i : i + AT_ONCE]))
+            told("encoding prompts", i + len(parts[-1]), len(prompts))
         self.cond = Cond.cat(parts)
         self.shape = shape
 

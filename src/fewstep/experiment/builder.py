@@ -67,7 +67,7 @@ class Built:
 def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
     """Load the model, check everything, then compute or find its samples.
 
-    `told` hears how far the teacher samples are. Raises UserError for what the user can repair.
+    `told` hears how far samples and pictures are. Raises UserError for what the user can repair.
     """
     device = choose_device(experiment)
     if experiment.threads is not None:

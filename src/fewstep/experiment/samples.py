@@ -65,9 +65,8 @@ def find_folders(experiment: Experiment, family: ZImage) -> Folders:
     data, cfg = experiment.data, experiment.data.folder
     if not data.reads("folder"):
         return Folders()
-    unit = 2 * family.pipeline.vae_scale_factor
     try:
-        sizes = buckets(cfg.size, unit)
+        sizes = buckets(cfg.size, family.unit)
     except ValueError as error:
         raise UserError(f"data.folder.{error}") from None
     if data.source == "folder" and cfg.context == "picture" and family.pictures is None:
@@ -110,7 +109,7 @@ def trained_on(
             cache = teacher_samples(experiment, teacher, world, told)
             return Batches(cache, batch_size=size, seed=seed, micro_batch=part), cache.key
         case "prompts":
-            samples, key = prompt_samples(experiment, teacher, world)
+            samples, key = prompt_samples(experiment, teacher, world, told)
             return Batches(samples, batch_size=size, seed=seed, micro_batch=part), key
         case "folder":
             assert folders.trained is not None  # `find_folders` has read it
@@ -125,6 +124,7 @@ def make_prior(
 ) -> tuple[Prior, Key] | None:
     """What training should leave as it is, and what decided it; None where nothing is asked for."""
     cfg, seed = experiment.data, experiment.seed
+    told = of_prior(told)
     match cfg.prior:
         case "none":
             return None
@@ -132,7 +132,7 @@ def make_prior(
             cache = teacher_samples(experiment, family, world, told)
             return SamplePrior(samples=cache, size=cfg.prior_size, seed=seed), cache.key
         case "prompts":
-            samples, key = prompt_samples(experiment, family, world)
+            samples, key = prompt_samples(experiment, family, world, told)
             return SamplePrior(samples=samples, size=cfg.prior_size, seed=seed), key
         case "folder":
             assert folders.regularisation is not None  # `find_folders` has read it
@@ -142,8 +142,13 @@ def make_prior(
             assert_never(cfg.prior)
 
 
+def of_prior(told: Told) -> Told:
+    """The same, in words that tell the prior's from what is trained on."""
+    return lambda what, done, total: told(f"{what} of the prior", done, total)
+
+
 def prompt_samples(
-    experiment: Experiment, family: ZImage, world: World | None
+    experiment: Experiment, family: ZImage, world: World | None, told: Told
 ) -> tuple[PromptSamples, Key]:
     """Prompts without pictures, at the size that is trained on."""
     prompts, (height, width) = training_prompts(experiment, world), experiment.data.size()
@@ -152,7 +157,7 @@ def prompt_samples(
         "prompts_hash": text_hash("\x1f".join(prompts)), "size": [height, width],
     }  # fmt: skip
     shape = family.latent_shape(height, width)
-    return PromptSamples(prompts, family.encode_text, shape), key
+    return PromptSamples(prompts, family.encode_text, shape, told), key
 
 
 def pictures_of(
@@ -188,16 +193,11 @@ def teacher_samples(
 ) -> SampleCache:
     cfg, prompts = experiment.data.samples, training_prompts(experiment, world)
     root, directory = places(experiment)
+    shown = None if world is None else world.in_context
     return precompute(
-        cfg,
-        family,
-        prompts,
-        root,
-        shown=None if world is None else world.in_context,
-        facts=facts(experiment, family, world, prompts),
-        directory=directory,
-        told=told,
-    )
+        cfg, family, prompts, root, shown=shown, facts=facts(experiment, family, world, prompts),
+        directory=directory, told=told,
+    )  # fmt: skip
 
 
 def places(experiment: Experiment) -> tuple[Path, Path | None]:

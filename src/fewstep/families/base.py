@@ -88,6 +88,11 @@ class Family(Protocol):
 
     backbone: Backbone
 
+    @property
+    def unit(self) -> int:
+        """Heights and widths of pictures are multiples of so many pixels."""
+        ...
+
     def encode_text(self, prompts: Sequence[str], images: Pixels | None = None) -> Cond:
         """Conditions of the prompts; with images, of each prompt read beside its picture."""
         ...

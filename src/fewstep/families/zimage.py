@@ -209,11 +209,15 @@ class ZImage:
         z = x0 / vae.config.scaling_factor + vae.config.shift_factor
         return vae.decode(z.to(vae.dtype)).sample.float() / 2 + 0.5
 
+    @property
+    def unit(self) -> int:
+        return self.pipeline.vae_scale_factor * 2  # a patch is two latent pixels wide
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        unit = self.pipeline.vae_scale_factor * 2
-        if min(height, width) < unit or height % unit or width % unit:
+        if min(height, width) < self.unit or height % self.unit or width % self.unit:
             raise UserError(
-                f"height and width must be positive multiples of {unit}, got {height} x {width}"
+                f"height and width must be positive multiples of {self.unit}, got "
+                f"{height} x {width}"
             )
         scale = self.pipeline.vae_scale_factor
         return self.pipeline.transformer.config["in_channels"], height // scale, width // scale

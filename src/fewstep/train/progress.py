@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -58,6 +59,28 @@ class ProgressLine:
         """Seconds until the end at the speed so far."""
         pace = (time.monotonic() - self.began) / max(1, self.last - self.first)
         return pace * (self.total - self.last)
+
+
+class ProgressLines:
+    """A line for each job that says (what, done, total), one after the other."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.line: ProgressLine | None = None
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        return self.tell
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        if self.line is None or self.line.what != what:
+            self.__exit__()
+            self.line = ProgressLine(what, 0, total, self.console).__enter__()
+        self.line.update(done)
+
+    def __exit__(self, *_: object) -> None:
+        if self.line is not None:
+            self.line.__exit__(None, None, None)
+            self.line = None
 
 
 def duration(seconds: float) -> str:

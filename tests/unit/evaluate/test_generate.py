@@ -49,6 +49,8 @@ class ToyFamily:
     def decode(self, x0: Latent) -> Pixels:
         return torch.cat([x0, x0.mean(1, keepdim=True)], 1) / 4 + 0.5
 
+    unit = 8
+
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return 2, height // 8, width // 8
 
