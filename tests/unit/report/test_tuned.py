@@ -196,6 +196,16 @@ def spoil(path: Path, change: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(found))
 
 
+def test_no_text_of_a_picture_or_a_fault_becomes_markup(tmp_path: Path) -> None:
+    directory, bad = tuned_run(tmp_path / "r", forced=True), "<b0></b0>"
+    spoil(directory / "data.json", lambda x: x["folder"]["rows"][0].update(captions=[bad]))
+    spoil(directory / "data.json", lambda x: x["folder"]["left_out"][0].update(why=bad))
+    spoil(directory / "teacher.json", lambda x: x.update(faults=[bad]))
+    spoil(directory / "retention.json", lambda x: x.update(why=bad))
+    page = write_report(directory).read_text()
+    assert page.count("&lt;b0&gt;") >= 4 and "<b0>" not in page
+
+
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
