@@ -22,7 +22,7 @@ from fewstep.experiment.builder import Built, build, make_method, make_optims
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.preview import Preview
 from fewstep.families.base import Backbone, Cond
-from fewstep.methods.base import Method, Phase
+from fewstep.methods.base import AnyPhase, Method
 from fewstep.shapes import Latent, Sigma, Tokens
 from fewstep.train.loop import every
 
@@ -55,7 +55,7 @@ class Unwrapped:
         self.method = method
         self.modules: Mapping[str, nn.Module] = method.modules
 
-    def phases(self, step: int) -> Iterator[Phase]:
+    def phases(self, step: int) -> Iterator[AnyPhase]:
         return self.method.phases(step)
 
     def exported(self) -> nn.Module:

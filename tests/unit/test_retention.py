@@ -48,6 +48,8 @@ def rows(*values: tuple[float, float]) -> list[Row]:
         ([(0.9, 0.4), (0.1, 0.09)], 4),  # one within beats any that is not
         ([(0.9, 0.6), (0.9, math.nan)], 0),  # collapsed ones are never kept
         ([(0.5, 0.0), (0.5, 0.0)], 2),  # the first of equals
+        ([(-0.1, 0.2), (0.6, 0.2), (0.6, 0.2)], 4),  # outside the tolerance, at an equal loss
+        ([(math.nan, 0.0), (-0.5, 0.0)], 4),  # a score that is none is the worst
     ],
 )
 def test_the_best_by_the_rule(values: list[tuple[float, float]], step: int) -> None:
@@ -287,3 +289,19 @@ def test_a_best_that_was_replaced_is_not_gone_back_to(tmp_path: Path) -> None:
         own.rows = rows((0.5, 0.0))
         with pytest.raises(RunError, match="is of step 4, but the best up to here is of step 2"):
             own.take_best(run)
+
+
+def test_a_score_that_is_no_number_is_written_and_read_again(tmp_path: Path) -> None:
+    broken = Row(
+        step=2, concept=math.nan, loss=math.inf, details={"steps": {"4": {"kid": math.nan}}}
+    )
+    with new_run(tmp_path / "a") as run:
+        own = gauge(Game())
+        own.rows = [*rows(), broken]
+        own.write(run)
+    told = [json.loads(line) for line in (tmp_path / "a" / RECORD).read_text().splitlines()]
+    assert told[1]["loss"] is None and told[1]["details"] == {"steps": {"4": {"kid": None}}}
+    before, found = read_rows(tmp_path / "a" / RECORD)
+    assert before == rows()[0] and found.step == 2
+    assert math.isnan(found.concept) and math.isnan(found.loss)
+    assert best([before, found], CFG) == before

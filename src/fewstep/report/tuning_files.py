@@ -111,11 +111,11 @@ def look(row: Node) -> Look:
     steps = details.maybe("steps")
     return Look(
         step=row.at("step").count(),
-        concept=row.at("concept").number(),
-        loss=row.at("loss").number(),
+        concept=row.at("concept").number_or_nan(),
+        loss=row.at("loss").number_or_nan(),
         own_steps=own.count() if (own := details.maybe("own_steps")) else None,
         at={
-            count(n, own): {key: value.number() for key, value in own.items()}
+            count(n, own): {key: value.number_or_nan() for key, value in own.items()}
             for n, own in (steps.items() if steps else ())
         },
     )

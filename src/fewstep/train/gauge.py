@@ -12,9 +12,11 @@ the checkpoint of its step and decides by the rows alone, so a run that resumes 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -108,7 +110,7 @@ class Gauge:
             optim.cfg = replace(optim.cfg, lr=factor * self.rates[name])
 
     def write(self, run: Run) -> None:
-        lines = [json.dumps(asdict(row), allow_nan=False) + "\n" for row in self.rows]
+        lines = [json.dumps(no_nan(asdict(row)), allow_nan=False) + "\n" for row in self.rows]
         write_atomic(run.directory / RECORD, "".join(lines).encode())
         decisions = run.directory / DECISIONS
         if not self.rows:
@@ -124,6 +126,25 @@ def read_rows(path: Path) -> list[Row]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
     try:
-        return [Row(**json.loads(line)) for line in lines]
+        return [row_of(json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is not a record of looks ({error}); bring it back") from None
+
+
+def row_of(found: Mapping[str, Any]) -> Row:
+    """A row as it was written: a null score is one that was not finite."""
+    scores = {key: math.nan for key in ("concept", "loss") if found.get(key, 0) is None}
+    return Row(**{**found, **scores})
+
+
+def no_nan(value: Any) -> Any:
+    """With null in place of numbers that JSON does not have: a broken student has such scores."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: no_nan(own) for key, own in value.items()}
+        case list() | tuple():
+            return [no_nan(own) for own in value]
+        case _:
+            return value

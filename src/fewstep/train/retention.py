@@ -2,7 +2,8 @@
 
     best       of the rows that have not collapsed, the one with the highest concept score among
                those whose loss is within the tolerance; without such a one, that with the least
-               loss; without any, the model before training. Of equals the first.
+               loss, of equal ones the one with the highest score; without any, the model before
+               training. Of equals the first.
     collapse   a loss above the limit: back to the best, at a lower rate, so many times
     patience   so many rows after the best, and the run is done
 
@@ -12,6 +13,7 @@ decides as one that was never stopped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -85,13 +87,14 @@ def best(rows: Sequence[Row], cfg: RetentionConfig) -> Row:
     return max(rows, key=lambda row: worth(row, cfg))  # the first of equals
 
 
-def worth(row: Row, cfg: RetentionConfig) -> tuple[int, float]:
+def worth(row: Row, cfg: RetentionConfig) -> tuple[int, float, float]:
     """Rows in their order; see the rule above."""
     if row.step == 0:
-        return 1, 0.0
+        return 1, 0.0, 0.0
     if not row.loss <= cfg.collapse:
-        return 0, 0.0
-    return (3, row.concept) if row.loss <= cfg.tolerance else (2, -row.loss)
+        return 0, 0.0, 0.0
+    concept = row.concept if math.isfinite(row.concept) else -math.inf
+    return (3, concept, 0.0) if row.loss <= cfg.tolerance else (2, -row.loss, concept)
 
 
 def collapses(rows: Sequence[Row], cfg: RetentionConfig) -> int:
@@ -132,7 +135,7 @@ def reason_to_keep(rows: Sequence[Row], cfg: RetentionConfig) -> str:
     kept = best(rows, cfg)
     within = sum(row.step > 0 and row.loss <= cfg.tolerance for row in rows)
     standing = sum(row.step > 0 and row.loss <= cfg.collapse for row in rows)
-    rank, _ = worth(kept, cfg)
+    rank, *_ = worth(kept, cfg)
     if rank == 3:
         return (
             f"of the looks with a loss within retention.tolerance = {cfg.tolerance:g} ({within} of "

@@ -80,7 +80,7 @@ def levels(base: Experiment) -> dict[str, list[str]]:
 def test_the_ablations_ask_everything_but_what_the_recipe_is() -> None:
     assert levels(BASE) == {
         "pooling": ["1", "4", "8", "means alone"], "distance": ["mse"],
-        "clean estimate": ["x - v"], "levels gated": ["last 1", "last 2", "last 3"],
+        "clean estimate": ["x - v"], "levels gated": ["last 2"],
         "anchor": ["weight 0"],
         "anchor delta": ["0.02", "0.3"], "states": ["pictures, noised"],
         "teacher's calls": ["1"], "teacher's w": ["1"], "noises a prompt": ["4"],
@@ -93,7 +93,7 @@ def test_the_ablations_ask_everything_but_what_the_recipe_is() -> None:
     })  # fmt: skip
     found = levels(other)
     assert found["states"] == ["the student's own, no pictures"]
-    assert found["levels gated"] == ["none", "last 2", "last 3"]
+    assert found["levels gated"] == ["none", "last 2"]
     assert found["anchor of gated levels"] == ["weight 1"]
     assert found["pooling"] == ["1", "2", "4", "8"] and found["noises a prompt"] == ["2"]
     assert found["anchor"] == ["weight 1"] and found["anchor delta"] == ["0.02", "0.08", "0.3"]
