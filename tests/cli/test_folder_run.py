@@ -37,6 +37,9 @@ def test_four_pictures_are_enough(
     assert "4 pictures with 8 captions, 1 left out" in said and not out.exists()
 
     assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "left out: lonely.txt: no picture" in said
+    assert f"{folder}: training on 4 pictures, 1 left out, 0 with a warning" in said
     assert [r["step"] for r in read_metrics(out) if r["phase"] == "student"] == [1, 2]
     assert json.loads((out / "env.json").read_text())["samples"]["pictures"] == 4
     report = json.loads((out / "data.json").read_text())["folder"]

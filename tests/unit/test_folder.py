@@ -79,10 +79,21 @@ def test_no_good_row_is_one_sentence_with_the_counts(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path)
     assert "3 x no caption, 1 x no picture; 1 other files" in str(error.value)
-    assert "give each picture a .txt of the same name" in str(error.value)
+    assert "1 other files; 0.png: there is no 0.txt beside it): give each" in str(error.value)
+    assert "give each picture a .txt of the same name with a caption" in str(error.value)
+    put(tmp_path / "0.png", "a [trigger]")
+    for i in range(1, 3):
+        put(tmp_path / f"{i}.png", "[Trigger]", seed=i)
+    with pytest.raises(UserError, match=r"0.png: a caption holds \[trigger\], but no trigger word"):
+        read(tmp_path)
     with pytest.raises(UserError, match="nothing in it is a picture; 0 other files"):
         (tmp_path / "empty").mkdir()
         read(tmp_path / "empty")
+    (tmp_path / "empty" / "cats").mkdir()
+    with pytest.raises(UserError, match=r"; 1 other files.*its pictures come, such as 1_cats/"):
+        read(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"x.zip' is a file: name the folder it is in"):
+        read(tmp_path / "x.zip")
     with pytest.raises(UserError, match=r"the folder of pictures .*gone' does not exist"):
         read(tmp_path / "gone")
 
@@ -95,6 +106,7 @@ def test_captions_are_lines_and_take_the_trigger(tmp_path: Path) -> None:
     assert triggered("a smart cat", "art") == "art, a smart cat"
     assert triggered("an art", "art") == "an art"
     assert triggered("c++ code", "c++") == "c++ code"
+    assert triggered("a [Trigger], [TRIGGER]", r"\1") == r"a \1, \1"
     assert triggered("a cat", None) == "a cat"
     with pytest.raises(CaptionError, match=r"holds \[trigger\], but no trigger word is set"):
         triggered("[trigger]", None)
@@ -105,6 +117,36 @@ def test_the_second_ending_is_read_where_there_is_no_txt(tmp_path: Path) -> None
     assert read(tmp_path).pictures[0].captions == ("of kohya",)
     (tmp_path / "a.txt").write_text("the first")
     assert read(tmp_path).pictures[0].captions == ("the first",)
+
+
+def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
+    (put(tmp_path / "a.b.JPG", seed=1).with_suffix(".txt")).rename(tmp_path / "a.b.TXT")
+    (put(tmp_path / "c.png", seed=2).with_suffix(".txt")).rename(tmp_path / "c.Txt")
+    (tmp_path / "a.b.ENHANCED.TXT").write_text("a tall cat")
+    (tmp_path / "c.enhanced.txt").write_text("a wide cat")
+    folder = read(tmp_path, context="prompt")
+    assert [(p.file, p.enhanced) for p in folder.pictures] == [
+        ("a.b.JPG", ("a tall cat",)), ("c.png", ("a wide cat",)),
+    ]  # fmt: skip
+    assert not folder.left_out
+
+
+def test_pictures_of_phones_that_are_not_read_and_links_to_nothing_are_rows(tmp_path: Path) -> None:
+    put(tmp_path / "good.jpg", seed=1).rename(tmp_path / "good.jfif")
+    for name in ("IMG_1.HEIC", "raw.dng"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "IMG_1.txt").write_text("a cat")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "elsewhere.png")
+    (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
+    folder = read(tmp_path)
+    assert [picture.file for picture in folder.pictures] == ["good.jfif"]
+    assert set(folder.left_out) == {
+        Remark("IMG_1.HEIC", "unreadable", "a .heic is not read: save it as .jpg or .png"),
+        Remark("raw.dng", "unreadable", "a .dng is not read: save it as .jpg or .png"),
+        Remark("gone.png", "unreadable", "it leads to no file"),
+        Remark("round.png", "unreadable", "it leads to no file"),
+    }
+    assert not folder.ignored
 
 
 def test_enhanced_prompts_pair_with_captions(tmp_path: Path) -> None:
@@ -162,6 +204,23 @@ def test_the_report_says_rows_buckets_and_captions(tmp_path: Path) -> None:
         f"{tmp_path}: 2 pictures with 3 captions, 1 left out; at most 8% of a picture cropped; "
         "buckets 88 x 48 (1), 64 x 64 (1)"
     )
+
+
+def test_a_run_tells_of_what_it_leaves_out_and_lines_stay_lines(tmp_path: Path) -> None:
+    put(tmp_path / "a.png", "a cat, " * 50, seed=1)
+    put(tmp_path / "line\nbreak.png", seed=2)
+    for i in range(10):
+        put(tmp_path / f"{i}.png", None, seed=9)
+    folder = read(tmp_path)
+    brief = folder_report.brief(folder_report.facts(folder))
+    assert brief[0] == "left out: 0.png: no caption: there is no 0.txt beside it"
+    assert brief[8:] == [
+        "and 2 more, see data.json",
+        f"{tmp_path}: training on 2 pictures, 10 left out, 0 with a warning",
+    ]
+    [first, second, *_] = folder_report.lines(folder)
+    assert first.endswith(" cat, a ...'") and len(first) < 160
+    assert second.startswith("line break.png: 80 x 80")
 
 
 def test_wrong_values_are_named() -> None:

@@ -15,6 +15,7 @@ from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.sampling import check_folder, telling
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest
+from fewstep.data.folder_report import brief
 from fewstep.data.precompute import Told
 from fewstep.errors import UserError
 from fewstep.experiment.builder import Built, build, prepare
@@ -94,6 +95,9 @@ def train(
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with ProgressLines(console) as told:
         built = make(experiment, out, told)
+    for found in built.data_report.values():
+        for line in brief(found):
+            console.print(line)
     with open_run(out, experiment, built, command) as run:
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-PLACE = "[trigger]"
+PLACE = re.compile(r"\[trigger\]", re.IGNORECASE)
 """Where a caption wants the trigger word."""
 
 
@@ -30,11 +30,13 @@ def triggered(caption: str, trigger: str | None) -> str:
     CaptionError where there is a [trigger] and no word for it.
     """
     if trigger is None:
-        if PLACE in caption:
-            raise CaptionError(f"a caption holds {PLACE}, but no trigger word is set")
+        if place := PLACE.search(caption):
+            raise CaptionError(
+                f"a caption holds {place[0]}, but no trigger word is set (data.folder.trigger)"
+            )
         return caption
-    if PLACE in caption:
-        return caption.replace(PLACE, trigger)
+    if PLACE.search(caption):
+        return PLACE.sub(lambda _: trigger, caption)
     if re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption):
         return caption
     return f"{trigger}, {caption}"

@@ -9,7 +9,6 @@ Whatever is wrong with a row is told and the others go on.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +17,21 @@ from typing import Literal
 
 from fewstep.data.buckets import Fit, Size, fit
 from fewstep.data.captions import CaptionError, paired, read_captions, triggered
+from fewstep.data.kinds import (
+    CAPTIONS,
+    ENHANCED,
+    beside,
+    caption_stem,
+    folders,
+    is_foreign,
+    is_known,
+    is_picture,
+    name_in,
+)
 from fewstep.data.pictures import PictureError, colour, content_hash, examined, frames
 from fewstep.errors import UserError
 from fewstep.runs import user_path
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-CAPTIONS = (".txt", ".caption")
-"""The first that is there is read."""
-ENHANCED = ".enhanced.txt"
 MOST_CROPPED = 0.5
 """A picture that would lose more of its area is left out."""
 
@@ -121,13 +127,27 @@ class Folder:
 
     def __post_init__(self) -> None:
         if not self.pictures:
-            counts = Counter(remark.fault for remark in self.left_out)
-            told = ", ".join(f"{n} x {fault}" for fault, n in counts.items())
             raise UserError(
-                f"the folder {self.cfg.path} has no picture to train on "
-                f"({told or 'nothing in it is a picture'}; {len(self.ignored)} other files): give "
-                "each picture a .txt of the same name with a caption"
+                f"the folder {self.cfg.path} has no picture to train on ({self.faults()}): give "
+                f"each picture a .txt of the same name with a caption{self.also()}"
             )
+
+    def faults(self) -> str:
+        """How often which, and an example of the most frequent one."""
+        counts = Counter(remark.fault for remark in self.left_out)
+        told = ", ".join(f"{n} x {fault}" for fault, n in counts.items())
+        told = f"{told or 'nothing in it is a picture'}; {len(self.ignored)} other files"
+        for fault, _ in counts.most_common(1):
+            first = next(remark for remark in self.left_out if remark.fault == fault)
+            told += f"; {first.file}: {first.why}"
+        return told
+
+    def also(self) -> str:
+        """What else to do where there are subfolders that are not read."""
+        named = next((name for name in self.ignored if name.endswith("/")), None)
+        if named is None:
+            return ""
+        return f", and call a subfolder by how often its pictures come, such as 1_{named}"
 
 
 def read_folder(cfg: FolderConfig, sizes: Sequence[Size]) -> Folder:
@@ -138,19 +158,23 @@ def read_folder(cfg: FolderConfig, sizes: Sequence[Size]) -> Folder:
     assert cfg.path is not None  # DataConfig checks that there is one
     root = user_path(cfg.path)
     if not root.is_dir():
-        raise UserError(f"the folder of pictures {cfg.path!r} does not exist")
+        why = "is a file: name the folder it is in" if root.is_file() else "does not exist"
+        raise UserError(f"the folder of pictures {cfg.path!r} {why}")
     pictures: dict[str, Picture] = {}
     left_out: list[Remark] = []
     warnings: list[str] = []
     ignored: list[str] = []
     for folder, repeats in folders(root, ignored):
-        files = sorted(path for path in folder.iterdir() if path.is_file())
+        files = sorted(path for path in folder.iterdir() if not path.is_dir())
         ignored += [name_in(root, path) for path in files if not is_known(path)]
         files = [path for path in files if is_known(path)]
-        stems = {path.stem for path in files if path.suffix.lower() in PICTURES}
+        stems = {path.stem for path in files if is_picture(path)}
         for path in files:
             name = name_in(root, path)
-            if path.suffix.lower() not in PICTURES:
+            if not path.is_file():
+                left_out.append(Remark(name, "unreadable", "it leads to no file"))
+                continue
+            if not is_picture(path):
                 if caption_stem(path) not in stems:
                     left_out.append(Remark(name, "no picture", "there is no picture of its name"))
                 continue
@@ -168,38 +192,16 @@ def read_folder(cfg: FolderConfig, sizes: Sequence[Size]) -> Folder:
     )  # fmt: skip
 
 
-def folders(root: Path, ignored: list[str]) -> Iterator[tuple[Path, int]]:
-    """The folder and its subfolders N_NAME, with how often their pictures come; the names of
-    other subfolders go to `ignored`."""
-    yield root, 1
-    for path in sorted(path for path in root.iterdir() if path.is_dir()):
-        if named := re.fullmatch(r"([1-9]\d*)_.+", path.name):
-            yield path, int(named[1])
-        else:
-            ignored.append(f"{path.name}/")
-
-
-def name_in(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def is_known(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in (*PICTURES, *CAPTIONS)
-
-
-def caption_stem(path: Path) -> str:
-    """The name of the picture that a text file belongs to."""
-    return path.name.removesuffix(ENHANCED) if path.name.endswith(ENHANCED) else path.stem
-
-
 def read_row(
     cfg: FolderConfig, path: Path, name: str, sizes: Sequence[Size], repeats: int
 ) -> Picture | Remark:
     """One picture with its captions, or the first thing that is wrong with it."""
-    beside = [path.with_suffix(suffix) for suffix in CAPTIONS]
-    text = next((p for p in beside if p.is_file()), None)
+    if is_foreign(path):
+        kind = path.suffix.lower()
+        return Remark(name, "unreadable", f"a {kind} is not read: save it as .jpg or .png")
+    text = next((found for kind in CAPTIONS if (found := beside(path, kind))), None)
     if text is None:
-        return Remark(name, "no caption", f"there is no {beside[0].name} beside it")
+        return Remark(name, "no caption", f"there is no {path.stem}{CAPTIONS[0]} beside it")
     try:
         written = read_captions(text)
         if not written:
@@ -207,9 +209,10 @@ def read_row(
         captions = tuple(triggered(caption, cfg.trigger) for caption in written)
         enhanced: tuple[str, ...] = ()
         if cfg.context == "prompt":
-            fuller = path.with_suffix(ENHANCED)
-            if not fuller.is_file():
-                return Remark(name, "no enhanced prompt", f"there is no {fuller.name} beside it")
+            fuller = beside(path, ENHANCED)
+            if fuller is None:
+                why = f"there is no {path.stem}{ENHANCED} beside it"
+                return Remark(name, "no enhanced prompt", why)
             lines = tuple(triggered(line, cfg.trigger) for line in read_captions(fuller))
             enhanced = paired(lines, captions)
         image, doubt = examined(path, cfg.background)

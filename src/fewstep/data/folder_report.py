@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from textwrap import shorten
 from typing import Any
 
 from fewstep.data.folder import Folder, Picture
 from fewstep.data.pictures import LIBRARY
+
+SHOWN = 100
+"""Letters of a caption in a line."""
+BRIEF = 8
+"""Files that a run tells of before it begins."""
 
 
 def facts(folder: Folder) -> dict[str, Any]:
@@ -52,11 +59,13 @@ def lines(folder: Folder) -> list[str]:
         often = f", {picture.repeats} times an epoch" if picture.repeats > 1 else ""
         told.append(
             f"{picture.file}: {picture.width} x {picture.height} to {width} x {height}, "
-            f"{picture.fit.cropped:.0%} cropped{often}: {picture.captions[0]!r}{more}"
+            f"{picture.fit.cropped:.0%} cropped{often}: "
+            f"{shorten(picture.captions[0], SHOWN, placeholder=' ...')!r}{more}"
         )
     told += [f"left out: {r.file}: {r.fault}: {r.why}" for r in folder.left_out]
     told += [f"warning: {text}" for text in folder.warnings]
     told += [f"ignored: {name}" for name in folder.ignored]
+    told = [" ".join(line.splitlines()) for line in told]  # a name may hold a line break
     captions = sum(len(picture.captions) for picture in folder.pictures)
     sizes = ", ".join(f"{size} ({n})" for size, n in bucket_counts(folder).items())
     worst = max(picture.fit.cropped for picture in folder.pictures)
@@ -66,3 +75,17 @@ def lines(folder: Folder) -> list[str]:
         f"buckets {sizes}"
     )
     return told
+
+
+def brief(found: Mapping[str, Any]) -> list[str]:
+    """What a run says of a folder from its `facts`: the sum, after the first files that are left
+    out. A run without --dry-run must not train on half of a folder in silence."""
+    left_out = found["left_out"]
+    told = [f"left out: {r['file']}: {r['fault']}: {r['why']}" for r in left_out[:BRIEF]]
+    if more := len(left_out) - len(told):
+        told.append(f"and {more} more, see data.json")
+    told.append(
+        f"{found['path']}: training on {len(found['rows'])} pictures, {len(left_out)} left out, "
+        f"{len(found['warnings'])} with a warning"
+    )
+    return [" ".join(line.splitlines()) for line in told]
