@@ -223,6 +223,20 @@ def test_a_run_tells_of_what_it_leaves_out_and_lines_stay_lines(tmp_path: Path) 
     assert second.startswith("line break.png: 80 x 80")
 
 
+def test_a_picture_whose_later_frames_are_damaged_is_trained_on_and_told(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.gif", width=64, height=64)
+    alone = path.stat().st_size
+    with Image.open(path) as first:
+        first.save(path, save_all=True, append_images=[Image.new("L", (64, 64))])
+    # the second frame breaks off within the 9 numbers of its place and size
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b",", alone) + 3])
+    folder = read(tmp_path)
+    assert [picture.file for picture in folder.pictures] == ["a.gif"]
+    [told] = folder.warnings
+    assert told.startswith("a.gif: what follows its first frame is damaged (")
+
+
 def test_wrong_values_are_named() -> None:
     for values, told in (
         ({"size": 0}, "data.folder.size must be >= 1, got 0"),

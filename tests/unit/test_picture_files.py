@@ -128,3 +128,32 @@ def test_colours_and_frames(tmp_path: Path) -> None:
     red.save(tmp_path / "two.gif", save_all=True, append_images=[blue])
     assert frames(tmp_path / "two.gif") == 2
     assert pixels(tmp_path / "two.gif")[0, 0].tolist() == list(RED)
+
+
+def test_the_second_picture_of_a_phone_is_no_frame(tmp_path: Path) -> None:
+    red, blue = (Image.new("RGB", (16, 16), c) for c in (RED, BLUE))
+    red.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[blue])
+    with Image.open(tmp_path / "phone.jpg") as opened:
+        assert opened.format == "MPO"
+    assert frames(tmp_path / "phone.jpg") == 1
+    assert pixels(tmp_path / "phone.jpg")[0, 0].tolist() == pytest.approx(RED, abs=3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, beside the error
+@pytest.mark.parametrize("kind", ["gif", "tif", "webp", "png"])
+def test_a_file_of_frames_that_is_cut_anywhere_is_read_or_says_why(
+    kind: str, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(0)
+    first, *more = (Image.fromarray(draws.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(3))
+    path = tmp_path / f"frames.{kind}"
+    first.save(path, save_all=True, append_images=more)
+    whole, counted = path.read_bytes(), set[int]()
+    for n in range(len(whole)):
+        path.write_bytes(whole[:n])
+        try:
+            read_picture(path, "white")
+            counted.add(frames(path))
+        except PictureError as error:
+            assert "decoded" in str(error) or "what follows its first frame" in str(error)
+    assert counted <= {1, 2, 3}

@@ -238,5 +238,8 @@ def doubts(path: Path, picture: Picture) -> Iterator[str]:
         yield picture.doubt
     if picture.fit.scale > 1:
         yield f"it is smaller than its bucket and enlarged {picture.fit.scale:.2f} times"
-    if (n := frames(path)) > 1:
-        yield f"it has {n} frames, of which the first is read"
+    try:
+        if (n := frames(path)) > 1:
+            yield f"it has {n} frames, of which the first is read"
+    except PictureError as error:
+        yield str(error)

@@ -22,7 +22,10 @@ GREY16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Greys up to 65535, which Pillow cuts off at 255 where it converts them itself."""
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 """Colours that are multiplied by their alpha, and as what they are not."""
-BROKEN = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+BROKEN = (
+    OSError, EOFError, ValueError, TypeError, LookupError, SyntaxError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 """What Pillow's decoders raise at a damaged file, or at one that claims to be too large."""
 
 
@@ -92,9 +95,14 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def frames(path: Path) -> int:
-    """How many pictures lie in a file that can be read."""
-    with Image.open(path) as image:
-        return getattr(image, "n_frames", 1)  # Pillow gives it to kinds that may have several
+    """How many pictures lie in a file whose first can be read; PictureError where another one is
+    damaged. What phones put behind a JPEG (its depth, its preview: MPO) are none."""
+    try:
+        with Image.open(path) as image:
+            # Pillow gives the number to kinds that may have several
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except BROKEN as error:
+        raise PictureError(f"what follows its first frame is damaged ({error})") from error
 
 
 def content_hash(image: Image.Image) -> str:
