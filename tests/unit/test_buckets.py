@@ -55,5 +55,8 @@ def test_fit_is_nearest_in_ratio_and_exact_where_it_can() -> None:
         best = min(abs(math.log(s.width / s.height) - ratio) for s in sizes)
         chosen = fit(height, width, sizes).size
         assert abs(math.log(chosen.width / chosen.height) - ratio) == best
+    # between 0.25 and 40 / 104: 0.314 lies nearer to the first by its distance, to the second by
+    # its ratio (1.256 and 1.225 times)
+    assert fit(height=1000, width=314, sizes=buckets(64, 8)).size == Size(104, 40)
     extreme = fit(height=20, width=3000, sizes=sizes)
     assert extreme.cropped == pytest.approx(1 - 20 * 4 / 3000)

@@ -129,6 +129,18 @@ def test_a_frozen_teacher_is_the_model_before_training_and_an_average_follows() 
     assert not torch.allclose(asked(slow), before)
 
 
+@pytest.mark.parametrize("follow", [0.0, 0.4])
+@torch.no_grad()
+def test_the_average_follows_as_its_config_says(follow: float) -> None:
+    student = ToyBackbone(seed=1)
+    found = teacher(TeacherConfig(decay=0.9, follow=follow), student)
+    start = student.leave.bias.clone()
+    student.leave.bias.add_(1.0)
+    found.update()
+    moved = found.module.get_parameter("leave.bias") - start
+    assert_close(moved, torch.full_like(moved, follow or 0.1))  # 1 - decay where it follows nothing
+
+
 @torch.no_grad()
 def test_the_teacher_may_be_guided() -> None:
     student, level = ToyBackbone(seed=1), torch.full((4,), 0.9)

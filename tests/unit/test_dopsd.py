@@ -142,6 +142,19 @@ def test_the_gradient_is_the_closed_form_with_the_target_held(form: str) -> None
     assert found["mean"].item() == pytest.approx(-2 * d * sum(square) / 3, rel=1e-5)
 
 
+def test_the_goal_is_that_of_a_guided_teacher() -> None:
+    """v_teacher = v_0 + w (v - v_0): x0_hat is 0.7 brighter in context and 0.1 without a prompt."""
+    cfg = DOPSDConfig(student_sigmas=(1.0,), teacher=TeacherConfig(decay=None, guidance=3.0))
+    cond = Cond(tuple(torch.zeros_like(t) for t in known(2).tokens))
+    method = DOPSD(
+        cfg, student=Shifted(0.0, 0.0), base=Shifted(0.0, 0.0).requires_grad_(False),
+        sampler="euler", uncond=Cond((cond.tokens[0] + 0.1,)),
+    )  # fmt: skip
+    told = Cond(tuple(t + 0.7 for t in cond.tokens))
+    batch = Batch(ids=("a", "b"), x0=torch.zeros(2, 1, 2, 2), cond=cond, context=told)
+    assert by_parts(method, batch)[1] == pytest.approx((0.1 + 3 * 0.6) ** 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("sampler", ["euler", "renoise"])
 def test_gradients_of_parts_are_those_of_the_sum(sampler: str) -> None:
     method = dopsd(replace(CFG, tether_weight=0.5, form="x0"), student=2, sampler=sampler)

@@ -64,6 +64,17 @@ def test_the_loss_of_a_step_is_the_sum_of_its_parts() -> None:
     assert logs["loss"] == pytest.approx(logs["concept"] + 0.5 * logs["prior"], rel=1e-6)
 
 
+def test_what_is_exported_is_the_average_with_its_warm_up() -> None:
+    """d = (1 + t) / (10 + t): 0.1 of the start is left after the first step."""
+    method = DreamBooth(CFG, student=ToyBackbone())
+    start = method.student.get_parameter("leave.bias").detach().clone()
+    optim = Optim(OptimConfig(lr=0.1), method.student, total=1)
+    run_step(method, [BATCH], {"student": optim}, {}, seed=0, step=0)
+    after = method.student.get_parameter("leave.bias").detach()
+    assert not torch.allclose(after, start)
+    assert_close(method.exported().get_parameter("leave.bias"), 0.1 * start + 0.9 * after)
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="prior_weight must be >= 0, got -1"):
         replace(CFG, prior_weight=-1.0)

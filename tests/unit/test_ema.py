@@ -88,6 +88,7 @@ def test_frozen_parameters_are_not_copied_and_buffers_follow() -> None:
 def test_shadow_is_never_trained_and_leaves_the_module_alone() -> None:
     module = filled(1.0)
     ema = Ema(module, decay=0.5)
+    assert module.training and not ema.module.training  # nor does it drop or count anything
     assert not any(p.requires_grad for p in ema.parameters())
     assert all(p.requires_grad for p in module.parameters())
     with torch.no_grad():

@@ -71,6 +71,14 @@ def test_every_bad_row_is_named_and_the_good_ones_go_on(tmp_path: Path) -> None:
     assert folder.warnings == ("small.png: it is smaller than its bucket and enlarged 1.80 times",)
 
 
+def test_half_of_a_picture_may_be_cropped_and_no_more(tmp_path: Path) -> None:
+    put(tmp_path / "half.png", width=512, height=64, seed=1)  # 8 : 1 in the bucket of 4 : 1
+    put(tmp_path / "more.png", width=520, height=64, seed=2)
+    folder = read(tmp_path)
+    assert [(p.file, p.fit.cropped) for p in folder.pictures] == [("half.png", 0.5)]
+    assert faults(folder) == {"more.png": "too long or too wide"}
+
+
 def test_no_good_row_is_one_sentence_with_the_counts(tmp_path: Path) -> None:
     for i in range(3):
         put(tmp_path / f"{i}.png", None, seed=i)

@@ -11,11 +11,13 @@ from tests.toy import ToyBackbone, toy_batch
 from torch import Tensor
 from torch.testing import assert_close
 
-from fewstep.flow.sample import at, trajectory
+from fewstep.flow.sample import SamplerName, at, trajectory
 from fewstep.methods.distil import TeacherConfig
 from fewstep.methods.dopsd import DOPSD, DOPSDConfig
 from fewstep.methods.offpolicy import OffPolicy, OffPolicyConfig
 from fewstep.rng import Rng
+from fewstep.train.optim import Optim, OptimConfig
+from fewstep.train.step import run_step
 
 CFG = OffPolicyConfig(teacher=TeacherConfig(decay=None))
 BATCH = replace(toy_batch(), context=toy_batch(seed=3).cond)
@@ -26,14 +28,17 @@ def trees() -> tuple[ToyBackbone, ToyBackbone]:
     return ToyBackbone(seed=2), ToyBackbone(seed=1).requires_grad_(False)
 
 
-def offpolicy(cfg: OffPolicyConfig = CFG) -> OffPolicy:
+NONE = toy_batch(1, seed=9).cond
+
+
+def offpolicy(cfg: OffPolicyConfig = CFG, sampler: SamplerName = "euler") -> OffPolicy:
     student, base = trees()
-    return OffPolicy(cfg, student=student, base=base, sampler="euler")
+    return OffPolicy(cfg, student=student, base=base, sampler=sampler, uncond=NONE)
 
 
 def on_policy(cfg: DOPSDConfig) -> DOPSD:
     student, base = trees()
-    return DOPSD(cfg, student=student, base=base, sampler="euler")
+    return DOPSD(cfg, student=student, base=base, sampler="euler", uncond=NONE)
 
 
 def rng() -> Rng:
@@ -68,6 +73,31 @@ def test_states_are_the_teachers_roll_out_in_its_context() -> None:
         right = list(trajectory(teacher, noise, (*CFG.student_sigmas, 0.0)))[:-1]
     for x, (expected, _) in zip(seen(method), right, strict=True):
         assert_close(x, expected, rtol=0, atol=1e-6)
+
+
+def test_the_teacher_goes_on_by_the_sampler_of_use() -> None:
+    method, draws = offpolicy(replace(CFG, states="teacher"), sampler="renoise"), rng()
+    first, second = draws.randn_like(BATCH.x0), draws.randn_like(BATCH.x0)
+    found = seen(method)
+    with torch.no_grad():
+        x0_hat = first - method.teacher.module(first, at(1.0, first), BATCH.context)
+    assert_close(found[1], 0.1 * x0_hat + 0.9 * second, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("states", ["samples", "teacher"])
+def test_guided_and_averaged_it_is_d_opsd_at_pure_noise(states: str) -> None:
+    teacher = TeacherConfig(decay=0.5, follow=0.0, guidance=3.0)
+    one = {"student_sigmas": (1.0,), "teacher": teacher}
+    off = offpolicy(OffPolicyConfig(**one, states=states))  # pyright: ignore[reportArgumentType]
+    on = on_policy(DOPSDConfig(**one))  # pyright: ignore[reportArgumentType]
+    for method in (off, on):
+        optim = Optim(OptimConfig(), method.student, total=2)
+        for step in range(2):
+            assert run_step(method, [BATCH], {"student": optim}, {}, seed=0, step=step) is None
+    for name, p in off.student.state_dict().items():
+        assert torch.equal(p, on.student.state_dict()[name]), name
+    shadow, start = off.teacher.module.state_dict(), trees()[0].state_dict()
+    assert not torch.equal(shadow["leave.bias"], start["leave.bias"])
 
 
 def test_loss_by_hand() -> None:

@@ -17,6 +17,8 @@ from fewstep.flow.sigmas import choice
 from fewstep.methods.losses import preference
 from fewstep.methods.pso import PSO, PSOConfig
 from fewstep.rng import Rng
+from fewstep.train.optim import Optim, OptimConfig
+from fewstep.train.step import run_step
 
 CFG = PSOConfig(student_sigmas=(1.0,), student_probs=(1.0,), beta=2.0, ema_decay=0.0)
 
@@ -122,6 +124,16 @@ def test_it_moves_to_the_target_and_the_base_bounds_how_far() -> None:
         reached.append(student.mean.item())
     # the larger beta, the sooner the target is preferred enough
     assert 0.02 < reached[1] < 0.5 * reached[0] < 0.6
+
+
+def test_what_is_exported_is_the_average_with_its_warm_up() -> None:
+    """d = (1 + t) / (10 + t): 0.1 of the start is left after the first step."""
+    method, batch = drawn(0.0, 0.0, replace(CFG, ema_decay=0.99)), pictures(1.0)
+    optim = Optim(OptimConfig(lr=0.1), method.student, total=1)
+    run_step(method, [batch], {"student": optim}, {}, seed=0, step=0)
+    after = method.student.get_parameter("mean").item()
+    assert after != 0
+    assert method.exported().get_parameter("mean").item() == pytest.approx(0.9 * after, rel=1e-5)
 
 
 def test_errors() -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,11 @@ def play(
         game.method, game.batches, game.loop, run, game.optims, [every(1, h) for h in hooks],
         seed=0, console=Console(file=io.StringIO()), gauge=gauge(game, cfg, looked),
     )  # fmt: skip
+
+
+def test_there_is_a_look_at_the_end_whenever_it_comes() -> None:
+    own = gauge(Game(), replace(CFG, every=5))
+    assert [step for step in range(13) if own.due(step)] == [0, 5, 10, 12]
 
 
 class Killed(BaseException):
