@@ -39,7 +39,8 @@ def test_four_pictures_are_enough(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "left out: lonely.txt: no picture" in said
-    assert f"{folder}: training on 4 pictures, 1 left out, 0 with a warning" in said
+    assert f"{folder}: training on 4 pictures, 1 left out, 4 warnings" in said
+    assert "warning: 0.png: the model has no word 'sks,'" in said
     assert [r["step"] for r in read_metrics(out) if r["phase"] == "student"] == [1, 2]
     assert json.loads((out / "env.json").read_text())["samples"]["pictures"] == 4
     report = json.loads((out / "data.json").read_text())["folder"]
@@ -52,6 +53,25 @@ def test_four_pictures_are_enough(
     (folder / "2.txt").write_text("another caption")
     assert main(words) == 2
     assert "captions_hash" in error(capsys)
+
+
+def test_what_the_model_does_not_hear_of_captions_is_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "p" / "a.png", "a red zebra\na red circle", seed=1)
+    put(tmp_path / "p" / "b.png", "a red circle " * 200, seed=2)
+    words = ["--model", str(model), "--data.folder.path", str(tmp_path / "p")]
+    assert (
+        main(["train", "sft_tune_shapes", *words, "--dry-run", "--out", str(tmp_path / "r")]) == 0
+    )
+    said = capsys.readouterr()
+    told = [line for line in said.out.splitlines() if line.startswith("# warning")]
+    # a turn has five tokens more than its 600 words
+    assert told == [
+        "# warning: a.png: the model has no word 'zebra'",
+        "# warning: b.png: of the 605 tokens of a caption the model reads 512",
+    ]
+    assert "sequence length" not in said.err
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])

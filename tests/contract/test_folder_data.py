@@ -22,7 +22,8 @@ from fewstep.data.pictures import filling, read_picture
 from fewstep.data.precompute import TeacherSamples
 from fewstep.errors import UserError
 from fewstep.experiment.config import DataConfig, Experiment, MethodConfig
-from fewstep.experiment.samples import Data, data_of, find_folders
+from fewstep.experiment.folders import find_folders
+from fewstep.experiment.samples import Data, data_of
 from fewstep.families.base import Cond
 from fewstep.families.zimage import ZImage
 from fewstep.methods.dopsd import DOPSDConfig

@@ -224,7 +224,7 @@ def test_a_run_tells_of_what_it_leaves_out_and_lines_stay_lines(tmp_path: Path) 
     assert brief[0] == "left out: 0.png: no caption: there is no 0.txt beside it"
     assert brief[8:] == [
         "and 2 more, see data.json",
-        f"{tmp_path}: training on 2 pictures, 10 left out, 0 with a warning",
+        f"{tmp_path}: training on 2 pictures, 10 left out, 0 warnings",
     ]
     [first, second, *_] = folder_report.lines(folder)
     assert first.endswith(" cat, a ...'") and len(first) < 160

@@ -22,11 +22,11 @@ from fewstep.experiment.builder import Built, build, prepare
 from fewstep.experiment.codec import to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import export, export_adapter
+from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, make_world, model_path
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.retention import of_best, outside_prompts
-from fewstep.experiment.samples import find_folders
 from fewstep.experiment.teacher_check import ensure_teacher
 from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file

@@ -20,6 +20,7 @@ from fewstep.evaluate.grids import Column, to_bytes, write_grid
 from fewstep.experiment.models import load_family
 from fewstep.experiment.trees import file_of, sha256, stacked, state_of
 from fewstep.families.adapters import Strength, at_steps, recorded
+from fewstep.families.text import unknown_words
 from fewstep.families.zimage import ZImage
 from fewstep.runs import replacing, write_atomic
 from fewstep.train.progress import ProgressLine
@@ -100,14 +101,10 @@ def adapters_of(request: SampleRequest) -> dict[Path, Strength]:
 
 
 def warn_of_unknown_words(family: ZImage, prompts: Sequence[str]) -> None:
-    """On stderr; a tokenizer of bytes knows everything, one of whole words does not."""
-    tokenizer = family.pipeline.tokenizer
+    """On stderr."""
     for prompt in prompts:
-        read = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-        places = zip(read.input_ids, read.offset_mapping, strict=True)
-        unknown = [prompt[a:b] for token, (a, b) in places if token == tokenizer.unk_token_id]
-        if unknown:
-            words = ", ".join(map(repr, dict.fromkeys(unknown)))
+        if unknown := unknown_words(family.pipeline.tokenizer, prompt):
+            words = ", ".join(map(repr, unknown))
             print(f"warning: the model has no word {words} (prompt {prompt!r})", file=sys.stderr)
 
 

@@ -13,7 +13,7 @@ from fewstep.data.pictures import LIBRARY
 SHOWN = 100
 """Letters of a caption in a line."""
 BRIEF = 8
-"""Files that a run tells of before it begins."""
+"""Lines of what is wrong that a run shows before it begins."""
 
 
 def facts(folder: Folder) -> dict[str, Any]:
@@ -78,14 +78,15 @@ def lines(folder: Folder) -> list[str]:
 
 
 def brief(found: Mapping[str, Any]) -> list[str]:
-    """What a run says of a folder from its `facts`: the sum, after the first files that are left
-    out. A run without --dry-run must not train on half of a folder in silence."""
-    left_out = found["left_out"]
-    told = [f"left out: {r['file']}: {r['fault']}: {r['why']}" for r in left_out[:BRIEF]]
-    if more := len(left_out) - len(told):
-        told.append(f"and {more} more, see data.json")
+    """What a run says of a folder from its `facts`: what is wrong with the first files, then the
+    sum. A run without --dry-run must not train on half of a folder in silence."""
+    left_out, warnings = found["left_out"], found["warnings"]
+    told = [f"left out: {r['file']}: {r['fault']}: {r['why']}" for r in left_out]
+    told += [f"warning: {text}" for text in warnings]
+    if more := len(told[BRIEF:]):
+        told[BRIEF:] = [f"and {more} more, see data.json"]
     told.append(
         f"{found['path']}: training on {len(found['rows'])} pictures, {len(left_out)} left out, "
-        f"{len(found['warnings'])} with a warning"
+        f"{len(warnings)} warnings"
     )
     return [" ".join(line.splitlines()) for line in told]

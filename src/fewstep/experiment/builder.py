@@ -14,11 +14,12 @@ from fewstep.data.cache import Key
 from fewstep.data.precompute import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, load_family, make_world
 from fewstep.experiment.preview import Preview
 from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.retention import make_gauge
-from fewstep.experiment.samples import check_samples, data_of, find_folders
+from fewstep.experiment.samples import check_samples, data_of
 from fewstep.experiment.teacher_check import TeacherCheck, teacher_check
 from fewstep.experiment.trees import make_sda, student_of, trainable
 from fewstep.experiment.tuning import make_tuning

@@ -10,9 +10,8 @@ from typing import Any, assert_never
 
 from fewstep.data import folder_report
 from fewstep.data.batches import Batch, Batches
-from fewstep.data.buckets import buckets
 from fewstep.data.cache import Key, SampleCache, check_writable
-from fewstep.data.folder import Folder, read_folder
+from fewstep.data.folder import Folder
 from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
 from fewstep.data.picture_samples import PictureBatches, PictureSamples, read_pictures
@@ -22,6 +21,7 @@ from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.folders import Folders
 from fewstep.experiment.prompts import training_prompts
 from fewstep.families.pictures import CLOSE, OPEN, PAD
 from fewstep.families.text import chat
@@ -40,45 +40,6 @@ class Data:
     """What decided it: a run that goes on must find the same."""
     report: dict[str, Any]
     """What was found in folders of pictures, by their role; empty without one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folders:
-    """The folders of pictures that an experiment reads."""
-
-    trained: Folder | None = None
-    regularisation: Folder | None = None
-
-    def given(self) -> dict[str, Folder]:
-        """By role."""
-        found = {"folder": self.trained, "regularisation": self.regularisation}
-        return {role: folder for role, folder in found.items() if folder is not None}
-
-    def lines(self) -> list[str]:
-        """What was found, for `--dry-run`."""
-        return [line for folder in self.given().values() for line in folder_report.lines(folder)]
-
-
-def find_folders(experiment: Experiment, family: ZImage) -> Folders:
-    """Look at every picture and caption of the experiment's folders; a model without weights will
-    do. UserError where there is nothing to train on or what is asked for is impossible."""
-    data, cfg = experiment.data, experiment.data.folder
-    if not data.reads("folder"):
-        return Folders()
-    try:
-        sizes = buckets(cfg.size, family.unit)
-    except ValueError as error:
-        raise UserError(f"data.folder.{error}") from None
-    if data.source == "folder" and cfg.context == "picture" and family.pictures is None:
-        raise UserError(
-            f"data.folder.context is picture, but the model {experiment.model} has no picture "
-            "encoder; set it to prompt or none"
-        )
-    second = cfg.of_regularisation()
-    return Folders(
-        trained=read_folder(cfg, sizes) if data.source == "folder" else None,
-        regularisation=None if second is None else read_folder(second, sizes),
-    )
 
 
 def data_of(
@@ -167,7 +128,7 @@ def pictures_of(
     tokenizer = family.pipeline.tokenizer
 
     def spelled(prompt: str) -> str:
-        return text_hash(str(tokenizer(chat(tokenizer, [prompt])).input_ids))
+        return text_hash(str(tokenizer(chat(tokenizer, [prompt]), verbose=False).input_ids))
 
     reader = family.pictures
     facts = {"picture_pixels": None if reader is None else list(reader.pixels)}

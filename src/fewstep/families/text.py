@@ -8,6 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fewstep.families.base import Cond
 
+LONGEST = 512
+"""Tokens of a prompt in its turn that are read, as by the pipeline: the rest is cut off."""
+
 
 def chat(tokenizer: PreTrainedTokenizerBase, contents: Sequence[str]) -> list[str]:
     """Each content as the only turn of a user, with the start of the answer after it."""
@@ -26,7 +29,7 @@ def read(
     text_encoder: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    max_length: int = 512,
+    max_length: int = LONGEST,
 ) -> Cond:
     """Conditions of the prompts, differentiable with respect to the text encoder.
 
@@ -45,3 +48,17 @@ def read(
     return Cond(
         tuple(h[m.bool()].float() for h, m in zip(hidden, inputs.attention_mask, strict=True))
     )
+
+
+def length(tokenizer: PreTrainedTokenizerBase, prompt: str) -> int:
+    """Tokens of a prompt in its turn, before any is cut off."""
+    return len(tokenizer(chat(tokenizer, [prompt]), verbose=False).input_ids[0])
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, ...]:
+    """Words that all are one and the same to the model, each once. A tokenizer of bytes knows
+    everything, one of whole words does not."""
+    read = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    places = zip(read.input_ids, read.offset_mapping, strict=True)
+    unknown = (prompt[a:b] for token, (a, b) in places if token == tokenizer.unk_token_id)
+    return tuple(dict.fromkeys(unknown))
