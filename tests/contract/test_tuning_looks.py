@@ -24,8 +24,8 @@ from fewstep.evaluate.in_context import TeacherCheckConfig
 from fewstep.experiment.builder import Built, build
 from fewstep.experiment.codec import to_yaml
 from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingConfig
+from fewstep.experiment.folders import find_folders
 from fewstep.experiment.retention import of_best, outside_prompts
-from fewstep.experiment.samples import find_folders
 from fewstep.experiment.strips import read_strip
 from fewstep.experiment.teacher_check import TeacherCheck, ensure_teacher, teacher_check
 from fewstep.experiment.teacher_prompts import asked
