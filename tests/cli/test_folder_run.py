@@ -51,8 +51,10 @@ def test_four_pictures_are_enough(
     assert "height=64, width=64" in readme
     assert main(words) == 0
     (folder / "2.txt").write_text("another caption")
+    (folder / "0.png").unlink()
     assert main(words) == 2
-    assert "captions_hash" in error(capsys)
+    said = error(capsys)
+    assert "captions_hash" in said and "; changed: 0.png, 2.png)" in said
 
 
 def test_what_the_model_does_not_hear_of_captions_is_told(

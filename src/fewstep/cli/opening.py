@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,30 @@ def check_same(directory: Path, experiment: Experiment) -> None:
         )
 
 
-def check_same_samples(directory: Path, key: Key) -> None:
-    """UserError if the run in this directory was started on other teacher samples: a file of
-    prompts or a model can change behind a path that stays."""
+def check_same_samples(directory: Path, key: Key, report: Mapping[str, Any]) -> None:
+    """UserError if the run in this directory was started on other samples: a file of prompts, a
+    picture or a model can change behind a path that stays. `report` tells of the pictures."""
     found = started_on(directory, "samples")
     if lines := cache.difference(found, json.loads(json.dumps(key))):
+        if names := changed_pictures(directory, report):
+            lines.append(f"changed: {', '.join(names)}")
         raise UserError(
             f"the run {directory} was started on other samples ({'; '.join(lines)}); bring the "
             "model, the prompts or the pictures back, or choose another --out"
         )
+
+
+def changed_pictures(directory: Path, report: Mapping[str, Any]) -> list[str]:
+    """Files whose row is another one than when the run was started, or is there no more."""
+    try:
+        there = json.loads((directory / "data.json").read_bytes())
+    except (OSError, ValueError):  # the hashes have told already that something has changed
+        return []
+    here, names = json.loads(json.dumps(report)), list[str]()
+    for role in there.keys() & here.keys():
+        old, new = ({row["file"]: row for row in each[role]["rows"]} for each in (there, here))
+        names += [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
+    return sorted(names)
 
 
 def check_same_assistant(directory: Path, experiment: Experiment) -> None:
@@ -89,7 +105,7 @@ def open_run(directory: Path, experiment: Experiment, built: Built, command: str
                 f"the run {directory} was started on another model than {experiment.model} is now; "
                 "bring it back, or choose another --out"
             )
-        check_same_samples(directory, built.samples_key)
+        check_same_samples(directory, built.samples_key, built.data_report)
         check_same_assistant(directory, experiment)
         return Run.open(directory)
     facts = {
