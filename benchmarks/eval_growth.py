@@ -56,7 +56,8 @@ def run(prompts: int, seeds: int) -> dict[str, float]:
 
 def exponent(rows: list[dict[str, float]], key: str) -> float:
     late = [row for row in rows if row["pictures"] >= 1000]
-    return float(np.polyfit(*(np.log([row[k] for row in late]) for k in ("pictures", key)), 1)[0])
+    x, y = (np.log([row[k] for row in late]) for k in ("pictures", key))
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def plot(rows: list[dict[str, float]], path: Path) -> None:

@@ -34,7 +34,7 @@ from fewstep.data.batches import Batch
 from fewstep.evaluate.statistics import Estimate
 from fewstep.families.base import Cond
 from fewstep.families.zimage import ZImageBackbone
-from fewstep.methods.base import Method
+from fewstep.methods.base import Method, Phase
 from fewstep.methods.ladd import LADD, LADDConfig
 from fewstep.nets.heads import Heads, HeadsConfig
 from fewstep.rng import Rng
@@ -110,6 +110,7 @@ class Runner:
     def step(self, step: int, batch: Batch) -> None:
         start, busy = time.perf_counter(), time.process_time()
         for phase in self.method.phases(step):
+            assert isinstance(phase, Phase)  # LADD's losses come in one piece
             optim = self.optims[phase.name]
             optim.zero_grad()
             loss, _ = phase.loss(batch, Rng(0, step, phase.name, batch.ids))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from fewstep.errors import UserError
 from fewstep.experiment.codec import decode, flat, suggestion, to_dict
 from fewstep.experiment.config import Experiment
+from fewstep.methods.ladd import LADDConfig
 
 DEFAULT = "default"
 REDUCED_STEPS = 300
@@ -118,6 +119,12 @@ def at_budget(base: Experiment, steps: int | None) -> Experiment:
     return changed(base, {"loop.steps": steps, **warm})
 
 
+def method_of(base: Experiment) -> LADDConfig:
+    if not isinstance(base.method, LADDConfig):
+        raise UserError(f"a study of LADD needs a recipe of it, got method {base.method.name}")
+    return base.method
+
+
 def batch_overrides(base: Experiment, batch: int) -> dict[str, Any]:
     """Another batch size at equal samples seen: more steps, a learning rate in proportion to the
     root of the batch, an EMA over as many samples. One sample at a time cannot have a hinge loss or
@@ -130,15 +137,15 @@ def batch_overrides(base: Experiment, batch: int) -> dict[str, Any]:
     found |= {key: max(1, round(value(base, key) * scale)) for key in RHYTHM}
     for phase in ("heads", "student"):
         found[f"optim.{phase}.lr"] = value(base, f"optim.{phase}.lr") / math.sqrt(scale)
-    if base.method.ema_decay:
-        found["method.ema_decay"] = 1 - (1 - base.method.ema_decay) / scale
+    if decay := method_of(base).ema_decay:
+        found["method.ema_decay"] = 1 - (1 - decay) / scale
     if batch == 1:
         found |= {"method.loss": "softplus", "method.misaligned_weight": 0.0}
     return found
 
 
 def ablations(base: Experiment) -> tuple[Variant, ...]:
-    m = base.method
+    m = method_of(base)
     on = m.misaligned_weight or MISALIGNED
     one = "1 (softplus)" if m.loss == "hinge" else "1"
     levels: list[tuple[str, str, str, dict[str, Any]]] = [

@@ -11,7 +11,7 @@ from benchmarks.common import weights_of
 from benchmarks.pages import percent, shown
 from benchmarks.study_judge import Judge, References, read_result
 from benchmarks.study_pictures import write_pictures
-from benchmarks.study_plan import DEFAULT, Study
+from benchmarks.study_plan import DEFAULT, Study, method_of
 from benchmarks.study_records import RECORDS
 from benchmarks.study_rows import COLLAPSE, NOTHING, Row, gather
 from rich.console import Console
@@ -164,7 +164,7 @@ def settings(row: Row, base: Experiment) -> str:
     """What the default row is."""
     if row.variant.name != DEFAULT:
         return ""
-    m = base.method
+    m = method_of(base)
     return (
         f": N {m.student_every}, re-noise m {m.renoise_mean:g}, batch {base.data.batch_size}, "
         f"{m.loss}, misaligned pairs {m.misaligned_weight:g}, EMA {m.ema_decay:g}"
