@@ -58,6 +58,10 @@ def as_kohya(state: State, alpha: float) -> State:
     return found
 
 
+def as_diffsynth(state: State) -> State:
+    return {f"{key}.default.weight": tensor for key, tensor in state.items()}
+
+
 def as_ai_toolkit(state: State, alpha: float) -> State:
     found = {f"diffusion_model.{k}": v for k, v in state.items()}
     return found | {f"diffusion_model.{n}.alpha": torch.tensor(alpha) for n in by_layer(state)}
@@ -67,6 +71,7 @@ def as_ai_toolkit(state: State, alpha: float) -> State:
     "make",
     [
         lambda f: as_kohya(lora_state(in_blocks(f, "to_q", "w1", "adaLN_modulation.0")), 2.0),
+        lambda f: as_diffsynth(lora_state(in_blocks(f))),
         lambda f: as_ai_toolkit(lokr_state(in_blocks(f)), 1e10),
         lambda f: as_ai_toolkit(lokr_state(in_blocks(f), rank=3), 1.5),
     ],

@@ -98,5 +98,5 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must be a \.safetensors file that exists"):
         adapters.attach(family(), tmp_path / "none.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"not this")
-    with pytest.raises(UserError, match="does not fit this model"):
+    with pytest.raises(UserError, match=r"cannot be read as \.safetensors: .*header"):
         adapters.attach(family(), tmp_path / "broken.safetensors")

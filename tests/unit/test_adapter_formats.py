@@ -45,6 +45,7 @@ def with_alpha(tensors: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
 
 PAIR = {"lora_A": "lora_down.weight", "lora_B": "lora_up.weight"}
 PEFT = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
+DIFFSYNTH = {"lora_A": "lora_A.default.weight", "lora_B": "lora_B.default.weight"}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,7 @@ PEFT = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
         ("lora_unet_{}.{}", PAIR, 2.0, "musubi"),
         ("lycoris_{}.{}", PAIR, 1.0, "lycoris"),
         ("{}.{}", PEFT, 8.0, "bare"),
+        ("{}.{}", DIFFSYNTH, None, "bare"),
     ],
 )
 def test_a_foreign_lora_is_scaled_by_alpha_over_rank(
@@ -166,6 +168,19 @@ ONE = torch.ones(1)
          "both LoKr and LoRA"),
         (renamed(lora_state(LAYERS), "base_model.model.{}.{}", **PEFT),
          "whose scale is in adapter_config.json"),
+        (renamed(lora_state({Q: (32, 32)}), AI, **PEFT)
+         | {f"diffusion_model.{Q}.alpha": torch.tensor(0.0)}, "changes 0 modules, for its factors"),
+        (renamed(lora_state({Q: (32, 32)}), AI, **PEFT)
+         | {f"diffusion_model.{Q}.alpha": torch.tensor(1j)}, rf"{Q}\.alpha must be one number"),
+        (renamed({f"{Q}.lora_A": torch.ones(1, 32), f"{Q}.lora_B": torch.full((32, 1), 3e38)}, AI,
+         **PEFT) | {f"diffusion_model.{Q}.alpha": torch.tensor(1e10)},
+         rf"{Q} times its scale, 1e\+10, is not finite"),
+        (with_alpha(renamed({f"{Q}.lora_A": torch.ones(0, 32), f"{Q}.lora_B": torch.ones(32, 0)},
+         AI, **PEFT), 1.0), rf"{Q}\.lora_A\.weight must be a matrix, got the shape \(0, 32\)"),
+        (with_alpha(renamed({f"{Q}.lora_A": torch.ones(()), f"{Q}.lora_B": torch.ones(())},
+         AI, **PEFT), 1.0), rf"{Q}\.lora_A\.weight must be a matrix, got the shape \(\)"),
+        (renamed({f"{Q}.lokr_w1_a": torch.ones(8, 2), f"{Q}.lokr_w1_b": torch.ones(3, 8),
+         f"{Q}.lokr_w2": torch.ones(4, 4)}, AI), rf"{Q}: lokr_w1_a \(8, 2\) .* no common rank"),
     ],
 )  # fmt: skip
 def test_what_would_not_take_effect_as_a_whole_is_refused(
@@ -187,6 +202,12 @@ def test_what_would_not_take_effect_as_a_whole_is_refused(
         ),
         ('{"transformer.r": 4, "transformer.lora_alpha": 2, "use_dora": true}', None, "is a DoRA"),
         ('{"transformer.r": 4}', None, "the config of peft has no number alpha"),
+        ('{"r": 4, "lora_alpha": true}', None, "the config of peft has no number lora_alpha"),
+        ('{"r": 4, "lora_alpha": NaN}', None, rf"lora_alpha in .* is nan for {Q}, which is no sc"),
+        ('{"r": 0, "lora_alpha": 1}', None, rf"r in the config of peft is 0 for {Q}, which is no"),
+        ('{"r": 4, "lora_alpha": 1, "alpha_pattern": {"(": 1}}', None, "alpha_pattern in the conf"),
+        ('{"r": 4, "lora_alpha": 1, "rank_pattern": [2]}', None, "rank_pattern in the config of"),
+        ("null", None, "the config of peft cannot be read"),
         ("[4]", None, "the config of peft cannot be read"),
         ("{", None, "the config of peft cannot be read"),
     ],
@@ -198,6 +219,12 @@ def test_a_config_in_the_header_that_says_no_scale_is_refused(
     path = tmp_path / "a.safetensors"
     header = {"lora_adapter_metadata": config}
     save_file(with_alpha(tensors, alpha) if alpha else tensors, path, metadata=header)
+    with pytest.raises(UserError, match=said):
+        read(path, LAYERS)
+    # the same as peft writes it: into a file beside
+    own = renamed(lora_state({Q: (32, 32)}), "base_model.model.{}.{}", **PEFT)
+    save_file(with_alpha(own, alpha) if alpha else own, path)
+    (tmp_path / "adapter_config.json").write_text(config.replace("transformer.", ""))
     with pytest.raises(UserError, match=said):
         read(path, LAYERS)
 

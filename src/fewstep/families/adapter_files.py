@@ -152,4 +152,4 @@ def open_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the adapter {path} does not fit this model: {reason}") from error
+        raise UserError(f"the adapter {path} cannot be read as .safetensors: {reason}") from error

@@ -6,6 +6,7 @@
     lora_unet_layers_0_attention_to_q.lora_down.weight      musubi, kohya
     lycoris_layers_0_attention_to_q.lokr_w1                 LyCORIS, SimpleTuner
     layers.0.attention.to_q.lokr_w1                         bare
+    layers.0.attention.to_q.lora_A.default.weight           DiffSynth, bare
 
 What alpha means is the format's. LyCORIS and kohya scale by alpha / rank, where LoKr's rank is that
 of a decomposed factor: with two whole factors alpha is a sentinel (1e10, inf) and is ignored. peft
@@ -14,32 +15,33 @@ scales by alpha / r of its config, whole factors too.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from peft.utils.other import get_pattern_key
 from torch import Tensor
 
 from fewstep.errors import UserError
 from fewstep.families.adapter_files import open_file, scaled
+from fewstep.families.adapter_peft import config_of, scale_of
 from fewstep.families.adapter_state import (
     Factors,
     Kind,
     Layers,
+    acts,
     by_layer,
+    check_ranks,
     common_factor,
     kind_of,
     shape_of,
 )
 
+PEFT = "base_model.model."
 FORMATS = {
     "diffusion_model.": "ai-toolkit",
     "transformer.": "diffusers",
-    "base_model.model.": "peft",
+    PEFT: "peft",
     "lora_unet_": "musubi",
     "lycoris_": "lycoris",
     "": "bare",
@@ -49,10 +51,11 @@ ENDINGS = {
     **{f".{name}": name for name in (
         "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "alpha"
     )},
-    **{f".{name}": "lora_A" for name in ("lora_A.weight", "lora_down.weight", "lora.down.weight")},
-    **{f".{name}": "lora_B" for name in ("lora_B.weight", "lora_up.weight", "lora.up.weight")},
+    **{f".{name}.weight": "lora_A" for name in (
+        "lora_A", "lora_A.default", "lora_down", "lora.down"
+    )},
+    **{f".{name}.weight": "lora_B" for name in ("lora_B", "lora_B.default", "lora_up", "lora.up")},
 }  # fmt: skip
-PEFT_HEADER = "lora_adapter_metadata"
 FUSED = ".attention.qkv"
 """One Linear of the original code, whose rows are to_q, to_k and to_v; `.attention.out` is its
 name for to_out.0."""
@@ -93,6 +96,8 @@ def read(path: Path, layers: Layers) -> tuple[dict[str, Tensor], Facts]:
                     f"{layer} is {shape_of(factors)} in it and {layers[layer]} in the model"
                 )
         factor = common_factor(state) if kind == "lokr" else None
+        if not acts(state):
+            raise Misfit("it changes 0 modules, for its factors are 0")
     except ValueError as error:
         raise UserError(f"the adapter {path} does not fit this model: {error}") from error
     name = FORMATS[prefix]
@@ -126,6 +131,8 @@ def _named(tensors: Mapping[str, Tensor], layers: Layers) -> tuple[dict[str, Fac
         if ENDINGS[ending] in factors:
             raise Misfit(f"the key {key} gives a factor of {known[name]} twice")
         if ending != ".alpha":
+            if tensor.ndim != 2 or not tensor.numel():
+                raise Misfit(f"the key {key} must be a matrix, got the shape {tuple(tensor.shape)}")
             if not tensor.is_floating_point():
                 raise Misfit(f"the key {key} is {tensor.dtype}, which is no floating-point type")
             if not tensor.float().isfinite().all():
@@ -164,15 +171,15 @@ def _scales(
     raw: Mapping[str, Factors], path: Path, prefix: str, header: Mapping[str, str]
 ) -> dict[str, float]:
     """What dW of each layer is multiplied by."""
-    config = _peft_config(path, prefix, header)
+    config = config_of(path, header, beside=prefix == PEFT)
     scales: dict[str, float] = {}
     for layer, factors in raw.items():
         if config is not None and "alpha" in factors:
             raise Misfit(f"{layer} has an .alpha beside the config of peft, which has one too")
-        own = _alpha_scale(layer, factors) if config is None else _peft_scale(config, layer)
-        scales[layer] = own
-        if not math.isfinite(scales[layer]):
-            raise Misfit(f"the key {layer}.alpha is {factors['alpha'].item()}, which is not finite")
+        if config is None:
+            scales[layer] = _alpha_scale(layer, factors)
+        else:
+            scales[layer] = scale_of(config, layer)
     return scales
 
 
@@ -180,42 +187,12 @@ def _alpha_scale(layer: str, factors: Factors) -> float:
     ranks = [factors[n].shape[0] for n in ("lora_A", "lokr_w2_b", "lokr_w1_b") if n in factors]
     if "alpha" not in factors or not ranks:
         return 1.0
-    if factors["alpha"].numel() != 1:
+    if factors["alpha"].numel() != 1 or factors["alpha"].is_complex():
         raise Misfit(f"the key {layer}.alpha must be one number")
-    return factors["alpha"].item() / ranks[0]
-
-
-def _peft_config(path: Path, prefix: str, header: Mapping[str, str]) -> dict[str, Any] | None:
-    """peft's config, which diffusers puts into the header and peft into a file beside."""
-    beside = path.with_name("adapter_config.json")
-    try:
-        if prefix == "base_model.model.":
-            if not beside.is_file():
-                raise Misfit(f"it is peft's own, whose scale is in {beside.name}; put that beside")
-            return json.loads(beside.read_text(encoding="utf-8"))
-        if PEFT_HEADER not in header:
-            return None
-        return {
-            k.removeprefix("transformer."): v for k, v in json.loads(header[PEFT_HEADER]).items()
-        }
-    except (OSError, json.JSONDecodeError, AttributeError) as error:
-        raise Misfit(f"the config of peft cannot be read: {error}") from error
-
-
-def _peft_scale(config: Mapping[str, Any], layer: str) -> float:
-    if config.get("use_dora"):
-        raise Misfit("it is a DoRA (use_dora in the config of peft), which is no sum of weights")
-
-    def value(name: str, patterns: str) -> float:
-        own = config.get(patterns) or {}
-        found = own.get(get_pattern_key(list(own), layer), config.get(name))
-        if not isinstance(found, int | float):
-            raise Misfit(f"the config of peft has no number {name}")
-        return found
-
-    alpha = value("lora_alpha" if "lora_alpha" in config else "alpha", "alpha_pattern")
-    rank = value("r", "rank_pattern")
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    alpha = factors["alpha"].item()
+    if not math.isfinite(alpha):
+        raise Misfit(f"the key {layer}.alpha is {alpha}, which is not finite")
+    return alpha / ranks[0]
 
 
 def _canonical(raw: Mapping[str, Factors], scales: Mapping[str, float]) -> dict[str, Tensor]:
@@ -223,11 +200,17 @@ def _canonical(raw: Mapping[str, Factors], scales: Mapping[str, float]) -> dict[
     found: dict[str, Tensor] = {}
     for layer, factors in raw.items():
         f = {name: tensor.float() for name, tensor in factors.items() if name != "alpha"}
+        try:
+            check_ranks(f)
+        except ValueError as error:
+            raise Misfit(f"{layer}: {error}") from error
         if "lokr_w1_a" in f and "lokr_w1_b" in f and "lokr_w1" not in f:
             f["lokr_w1"] = f.pop("lokr_w1_a") @ f.pop("lokr_w1_b")
         f = {n.rpartition(".")[2]: t for n, t in scaled(
             {f"{layer}.{n}": t for n, t in f.items()}, scales.__getitem__
         ).items()}  # fmt: skip
+        if not all(tensor.isfinite().all() for tensor in f.values()):
+            raise Misfit(f"{layer} times its scale, {scales[layer]:g}, is not finite in float32")
         if not layer.endswith(FUSED):
             found |= {f"{layer}.{name}": tensor for name, tensor in f.items()}
             continue

@@ -26,6 +26,7 @@ Kind = Literal["lokr", "lora"]
 FULL = frozenset({"lokr_w1", "lokr_w2"})
 LOW_RANK = frozenset({"lokr_w1", "lokr_w2_a", "lokr_w2_b"})
 LORA = frozenset({"lora_A", "lora_B"})
+PRODUCTS = (("lora_B", "lora_A"), ("lokr_w2_a", "lokr_w2_b"), ("lokr_w1_a", "lokr_w1_b"))
 
 
 def linear_layers(model: nn.Module) -> Layers:
@@ -63,14 +64,26 @@ def kind_of(state: State) -> Kind:
     return kinds.pop()
 
 
-def shape_of(factors: Factors) -> tuple[int, int]:
-    """(rows, columns) of dW; ValueError where the inner dimensions of a product differ."""
-    for left, right in (("lora_B", "lora_A"), ("lokr_w2_a", "lokr_w2_b")):
-        if left in factors and factors[left].shape[1] != factors[right].shape[0]:
+def check_ranks(factors: Factors) -> None:
+    """ValueError where the inner dimensions of a product differ. The factors are matrices."""
+    for left, right in PRODUCTS:
+        if not factors.keys() >= {left, right}:
+            continue
+        if factors[left].shape[1] != factors[right].shape[0]:
             raise ValueError(
                 f"{left} {tuple(factors[left].shape)} and {right} {tuple(factors[right].shape)} "
                 "have no common rank"
             )
+
+
+def acts(state: State) -> bool:
+    """Whether the adapter changes anything: one factor of zeros undoes a whole layer."""
+    return any(all(f.any() for f in factors.values()) for factors in by_layer(state).values())
+
+
+def shape_of(factors: Factors) -> tuple[int, int]:
+    """(rows, columns) of dW; ValueError where the inner dimensions of a product differ."""
+    check_ranks(factors)
     if "lora_A" in factors:
         return factors["lora_B"].shape[0], factors["lora_A"].shape[1]
     (a, b), (c, d) = split_of(factors)

@@ -135,8 +135,8 @@ def at_cond(tree: nn.Module, cond: Cond, x: Latent, sigma: Sigma) -> Latent:
 def attach(family: ZImage, path: Path) -> int:
     """Load an adapter file and return the number of modules that it changes.
 
-    UserError for a file that cannot be read, fits nothing or fits only in part. It reaches
-    diffusers under the names of our own files, which diffusers takes whole.
+    UserError for a file that cannot be read, fits nothing or only in part, or does nothing. It
+    reaches diffusers under the names of our own files, which diffusers takes whole.
     """
     pipeline: Any = family.pipeline
     state, facts = read(path, linear_layers(pipeline.transformer))
