@@ -22,7 +22,7 @@ from tests.tiny import tiny_zimage
 from torch import nn
 
 from fewstep.experiment.builder import Built
-from fewstep.experiment.card import card
+from fewstep.experiment.card import card, public_name
 from fewstep.experiment.export import export
 from fewstep.families.base import Backbone
 from fewstep.families.zimage import ZImage
@@ -164,6 +164,17 @@ def test_a_model_of_a_hub_is_the_base_model(family: ZImage) -> None:
     text = card(replace(ladd_shapes(), model="Tongyi-MAI/Z-Image"), family)
     assert yaml.safe_load(text.split("---\n")[1])["base_model"] == "Tongyi-MAI/Z-Image"
     assert "# Tongyi-MAI/Z-Image, in 4 steps" in text
+
+
+def test_a_model_of_a_run_has_the_runs_name(
+    family: ZImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "# dmd2_shapes_narrow, in 4 steps" in card(sda_shapes(), family)
+    (tmp_path / "turbo").mkdir()
+    monkeypatch.chdir(tmp_path / "turbo")
+    names = {"runs/x/model": "x", ".": "turbo", "deep/below/y": "y", "shapes": "shapes"}
+    for model, name in (names | {"who/what": "who/what"}).items():
+        assert public_name(model) == name
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import assert_never
 
 from fewstep.experiment.config import Experiment
@@ -19,7 +18,7 @@ def card(experiment: Experiment, family: Family) -> str:
     on_hub = on_hub_named(model)
     # a directory on this machine is nobody else's base model, and its path nobody's business
     base = [f"base_model: {model}"] if on_hub else []
-    name = model if on_hub else Path(model).name
+    name = public_name(model)
     method = type(experiment.method).__name__.removesuffix("Config")
     grid = ", ".join(f"{s:.4g}" for s in levels(family.sigmas(steps)))
     between = {
@@ -27,8 +26,7 @@ def card(experiment: Experiment, family: Family) -> str:
         "renoise": "fresh noise between them (the scheduler's `stochastic_sampling`, drawn from "
         "torch's global\n  stream: `torch.manual_seed` makes a picture repeatable)",
     }[experiment.sampling.sampler]
-    teacher = experiment.teacher or model
-    teacher = teacher if on_hub_named(teacher) else Path(teacher).name
+    teacher = public_name(experiment.teacher or model)
     match experiment.data.source:
         case "samples":
             drawn = f"{samples.steps} steps and w = {samples.guidance:g}"
@@ -70,6 +68,15 @@ image = pipe(
 - **Licence**: that of `{name}`.
 """
     )
+
+
+def public_name(model: str) -> str:
+    """What others may read of a model's name: a path tells its last folder alone, or, of a model
+    that a run wrote, the run's."""
+    if on_hub_named(model):
+        return model
+    path = user_path(model).resolve()  # "." has a name too
+    return path.parent.name if path.name == "model" else path.name
 
 
 def on_hub_named(model: str) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewstep.errors import UserError
 from fewstep.experiment.builder import Built
-from fewstep.experiment.card import card
+from fewstep.experiment.card import card, public_name
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family
 from fewstep.families import adapter_check
@@ -69,7 +69,7 @@ def export_adapter(built: Built, experiment: Experiment, path: Path, recipe: str
     assert isinstance(trained, Backbone)
     card = AdapterCard(
         method=experiment.method.name,
-        base_model=Path(experiment.model).name,
+        base_model=public_name(experiment.model),
         base_hash=built.family.fingerprint(),
         teacher_hash=built.teacher.fingerprint(),
         recipe=recipe,
