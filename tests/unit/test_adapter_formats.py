@@ -94,15 +94,15 @@ def test_alpha_of_whole_factors_is_ignored(
 @pytest.mark.parametrize("pattern", [AI, "lycoris_{}.{}"])
 @pytest.mark.parametrize("both", [False, True])
 def test_alpha_of_low_rank_factors_counts(pattern: str, both: bool, tmp_path: Path) -> None:
-    """LyCORIS: alpha / rank where w2, or w1 and w2, are products."""
+    """LyCORIS: alpha / rank where w2, or w1 and w2, are products; w2's rank where they differ."""
     state = lokr_state(LAYERS, rank=2)
     foreign = dict(state)
     if both:
         for key in [k for k in state if k.endswith("lokr_w1")]:
             w1 = foreign.pop(key)
             u, s, v = torch.linalg.svd(w1)
-            foreign |= {f"{key}_a": (u * s)[:, :2], f"{key}_b": v[:2]}
-            state[key] = (u * s)[:, :2] @ v[:2]
+            foreign |= {f"{key}_a": (u * s)[:, :3], f"{key}_b": v[:3]}
+            state[key] = (u * s)[:, :3] @ v[:3]
     tensors = with_alpha(renamed(foreign, pattern), 0.5)
     back, _ = read(put(tmp_path / "a.safetensors", tensors), LAYERS)
     for layer, dw in deltas(state).items():

@@ -107,6 +107,28 @@ def test_the_cards_estimate_is_right_for_pure_noise_alone() -> None:
     assert not torch.isclose(compared(card, 0.75)["alike"], compared(straight, 0.75)["alike"])
 
 
+def test_size_is_the_students_over_the_teachers() -> None:
+    method, xs, level = sda(), states(0.9), LEVELS[0.9]
+    ours, goals = (
+        [low_pass(to_x0(x, model(x, level, BATCH.cond), level), 2).flatten(1) for x in xs]
+        for model in (method.student, method.teacher)
+    )
+    right = ((ours[0] - ours[1]).norm(dim=1) / (goals[0] - goals[1]).norm(dim=1)).mean()
+    assert_close(compared(method, 0.9)["size"], right)
+    assert abs(right - 1) > 0.01
+
+
+def test_the_average_of_the_student_is_exported() -> None:
+    method = sda(replace(CFG, ema_decay=0.75, ema_warmup=False))
+    start = next(method.student.parameters()).detach().clone()
+    with torch.no_grad():
+        next(method.student.parameters()).add_(1)
+    [phase] = method.phases(0)
+    assert phase.after is not None
+    phase.after()
+    assert_close(next(method.exported().parameters()), start + 0.25)
+
+
 def test_gated_levels_have_the_anchor_alone() -> None:
     method = sda(replace(CFG, gate=2, anchor_weight=0.5, hold_weight=3.0), base=2)
     logs = [method.loss(BATCH, Rng(0, 0, "student", BATCH.ids), level=k)[1] for k in range(4)]
@@ -126,7 +148,7 @@ def test_levels_take_turns() -> None:
 
 
 def test_own_states_are_those_of_the_students_sampler() -> None:
-    method = sda(replace(CFG, states="own"))
+    method = sda(replace(CFG, states="own"), base=2)
     other = replace(BATCH, x0=torch.zeros_like(BATCH.x0))
     found = method.reach(other, Rng(0, 0, "student", BATCH.ids), 2)
     noise = Rng(0, 0, "student", BATCH.ids).randn_like(BATCH.x0)
@@ -220,6 +242,18 @@ def test_with_an_assistant_the_first_noise_and_the_anchor_see_it_and_the_rest_do
     logs = method.compare(xs, level, BATCH.cond, differ=True)[1]
     assert_close(logs["alike"], method.apart(ours[0] - ours[1], goals[0] - goals[1]).mean())
     assert logs["anchor"] == 0  # against the assisted model, from which nothing has moved yet
+
+
+def test_with_an_assistant_the_first_noise_alone_is_anchored() -> None:
+    method, _, helped = adapted()
+    for adapter in adapters_of(method.student).values():
+        torch.nn.init.normal_(adapter.lora_B, std=0.3)  # pyright: ignore
+    xs, level = states(0.9), LEVELS[0.9]
+    assert method.assisted is not None
+    v, goal = (model(xs[0], level, BATCH.cond) for model in (method.assisted.student, helped))
+    logs = method.compare(xs, level, BATCH.cond, differ=False)[1]
+    assert_close(logs["anchor"], huber(v, goal, 0.08))
+    assert logs["anchor"] > 1e-3
 
 
 def test_both_trees_train_one_adapter() -> None:
