@@ -11,6 +11,7 @@ from benchmarks import pages
 from benchmarks.sda_records import LAYOUT, NAMES, Told
 from benchmarks.sda_results import Kind
 from benchmarks.sda_rows import Row
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from fewstep.evaluate.statistics import Estimate
@@ -69,8 +70,17 @@ def strips(students: Sequence[Shown], panels: Sequence[Panel], path: Path) -> No
             ax.set_yticks(range(len(rows)), names if ax is axes[0] else [""] * len(rows))
             ax.set_ylim(len(rows) - 0.5, -0.5)
             ax.set_xlabel(title)
-        handles = axes[-1].get_legend_handles_labels()
-        axes[0].figure.legend(*handles, loc="outside upper right", ncols=3)
+        lines = labelled(axes)
+        axes[0].figure.legend(lines.values(), lines, loc="outside upper right", ncols=3)
+
+
+def labelled(axes: Sequence[Axes]) -> dict[str, Artist]:
+    """What a legend of all panels explains: each label once, for not every panel has every line."""
+    return {
+        label: line
+        for ax in axes
+        for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
 
 
 def references(ax: Axes, students: Sequence[Shown], kind: Kind, metric: str) -> None:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.sda_figures import Shown, write_figure
+from benchmarks import pages
+from benchmarks.sda_figures import Shown, labelled, references, write_figure
 from benchmarks.sda_plan import plan
 from benchmarks.sda_records import Told
 from benchmarks.sda_results import Found, Result
@@ -101,3 +102,12 @@ def test_every_study_has_its_page_and_figure(
     assert text.count("## The student of") == len(students)
     if study == "yardsticks":
         assert text.count("Best without training: first step by the teacher: w = 1.") == 2
+
+
+def test_the_legend_explains_the_lines_of_all_panels(tmp_path: Path) -> None:
+    """The goal is a line of the shares alone, the rest are in each panel."""
+    one = shown("ablations", "4", ABLATIONS)
+    with pages.figure(tmp_path / "figure.png", 2, (6, 2)) as axes:
+        references(axes[0], [one], "shares", "layout_diversity")
+        references(axes[1], [one], "metrics", "kid")
+        assert list(labelled(axes)) == ["student", "teacher, full steps", "goal"]
