@@ -17,6 +17,7 @@ Those are two trees over the same adapter, not a switch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -92,11 +93,11 @@ class SDAConfig:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
         if self.pool is not None and self.pool < 1:
             raise ValueError(f"pool must be >= 1, or none for the means alone, got {self.pool}")
-        if not self.guidance >= 1:
-            raise ValueError(f"guidance must be >= 1, got {self.guidance}")
+        if not 1 <= self.guidance < math.inf:
+            raise ValueError(f"guidance must be >= 1 and finite, got {self.guidance}")
         for name in ("alike_weight", "anchor_weight", "hold_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
         if not self.anchor_delta > 0:
             raise ValueError(f"anchor_delta must be > 0, got {self.anchor_delta}")
         if not 0 <= self.ema_decay < 1:
