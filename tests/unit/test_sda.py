@@ -251,7 +251,10 @@ def test_with_an_assistant_the_first_noise_alone_is_anchored() -> None:
     xs, level = states(0.9), LEVELS[0.9]
     assert method.assisted is not None
     v, goal = (model(xs[0], level, BATCH.cond) for model in (method.assisted.student, helped))
+    asked = list[Tensor]()
+    method.student.register_forward_pre_hook(lambda _m, args: asked.append(args[0]))
     logs = method.compare(xs, level, BATCH.cond, differ=False)[1]
+    assert not asked  # for nobody would use what it says of the other noises
     assert_close(logs["anchor"], huber(v, goal, 0.08))
     assert logs["anchor"] > 1e-3
 

@@ -190,12 +190,13 @@ class SDA:
         """The loss at given states of one level, one for each noise; without `differ` the anchor
         alone."""
         first = self.assisted or Assisted(student=self.student, base=self.base)
+        if self.assisted is not None and not differ:
+            xs = xs[:1]  # with an assistant, only the first noise is anchored
         vs = [first.student(xs[0], sigma, cond), *(self.student(x, sigma, cond) for x in xs[1:])]
         with torch.no_grad():
             anchors = [first.base(xs[0], sigma, cond)]
             if self.assisted is None:
                 anchors += [self.base(x, sigma, cond) for x in xs[1:]]
-        # with an assistant, only the first noise is anchored
         pairs = zip(vs[: len(anchors)], anchors, strict=True)
         anchor = torch.stack([huber(v, goal, self.cfg.anchor_delta) for v, goal in pairs]).mean()
         loss = (self.cfg.anchor_weight if differ else self.cfg.hold_weight) * anchor
