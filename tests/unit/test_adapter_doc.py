@@ -1,4 +1,5 @@
-"""docs/make_an_adapter.md: its commands are read by the command line, its sums are right."""
+"""Pages on adapters: their commands are read by the command line; docs/make_an_adapter.md: its sums
+are right; all pages: links lead somewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from fewstep.cli.verbs import EvalRequest, ReportRequest, SampleRequest
 from fewstep.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs/make_an_adapter.md", ROOT / "docs/gate.md"]
+PAGES = [ROOT / "docs" / name for name in ("make_an_adapter.md", "gate.md", "tune_a_style.md")]
 COMMANDS = [
     line
     for page in PAGES
@@ -57,9 +58,10 @@ def test_the_sums_of_memory() -> None:
     assert "54 GB at 512" in TEXT and sum(parts) / 1e9 + a_pass / 2 == pytest.approx(54, abs=1)
 
 
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), target
-    for name in re.findall(r"`(tests/[\w/]+\.py)`", TEXT):
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for name in re.findall(r"`(tests/[\w/]+\.py)`", text):
         assert (ROOT / name).exists(), name
