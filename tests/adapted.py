@@ -24,6 +24,11 @@ GROUPS = {
     "feed_forward": {"feed_forward.w1", "feed_forward.w2", "feed_forward.w3"},
     "modulation": {"adaLN_modulation.0"},
 }
+"""Of the blocks that picture and prompt go through together: what an adapter changes unless told
+otherwise."""
+TEXT = {"cap_embedder.1"} | {
+    f"context_refiner.0.{name}" for name in GROUPS["attention"] | GROUPS["feed_forward"]
+}
 
 
 def layer_names(depth: int) -> set[str]:

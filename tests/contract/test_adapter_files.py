@@ -82,6 +82,7 @@ def test_the_adapter_that_was_trained_is_what_the_readers_get(
     """Through `nets.adapters`, in float32: what the file loses is bfloat16's rounding."""
     for config in (
         AdapterConfig(), AdapterConfig(rank=4), AdapterConfig(kind="lora", rank=4),
+        AdapterConfig(targets=("text",), factor=4), AdapterConfig(targets=("text", "attention")),
     ):  # fmt: skip
         adapted: Any = share(family.backbone)
         names = adapt(adapted, config, seed=0)
@@ -90,7 +91,9 @@ def test_the_adapter_that_was_trained_is_what_the_readers_get(
         for tensor in state.values():
             tensor.add_(0.05 * torch.randn(tensor.shape, generator=draws))
         verdict = save(tmp_path / "a.safetensors", state, CARD, family, adapted)
-        assert verdict.modules == len(names) == 48
+        of_text = 8 * ("text" in config.targets)
+        in_blocks = 6 * 8 if len(config.targets) == 3 else 6 * 4 * ("attention" in config.targets)
+        assert verdict.modules == len(names) == of_text + in_blocks
         assert 1e-5 < verdict.velocity_error < 0.01 * verdict.velocity_change
 
 

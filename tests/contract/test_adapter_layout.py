@@ -119,6 +119,26 @@ def test_our_adapter_of_the_published_model_has_these_names(tensors: dict[str, T
     assert shapes == {key: tensor.shape for key, tensor in tensors.items()}
 
 
+def test_what_reads_the_prompt_is_taken_too(model: ZImageTransformer2DModel) -> None:
+    backbone: Any = ZImageBackbone(published())
+    found = set(adapt(backbone, AdapterConfig(targets=("text",)), seed=0))
+    every = linear_layers(model)
+    assert found == {"cap_embedder.1"} | {n for n in every if n.startswith("context_refiner.")}
+    assert len(found) == 1 + 2 * 7
+    tensors = file_tensors({k: torch.zeros(v.shape) for k, v in adapter_state(backbone).items()})
+    assert tensors["diffusion_model.cap_embedder.1.lokr_w2"].shape == (480, 320)
+    names = comfy.key_map(model.config)
+    assert not comfy.not_loaded(tensors, names)
+    reached = comfy.reached(tensors, names)
+    assert sorted(reached) == sorted(f"diffusion_model.{name}" for name in found)
+    transformer = published()
+    converted: Any = ZImagePipeline.lora_state_dict(dict(tensors))
+    ZImagePipeline.load_lora_into_transformer(
+        converted, transformer, adapter_name="x", low_cpu_mem_usage=True
+    )
+    assert transformer.peft_config["x"].target_modules == found
+
+
 @pytest.mark.parametrize("factor", [2, 4, 6, 7, 8, 10, 16, -1])
 def test_one_factor_is_found_and_means_the_same_everywhere(
     factor: int, model: ZImageTransformer2DModel

@@ -14,6 +14,7 @@ from tests.adapted import (
     GROUPS,
     KINDS,
     LOKR,
+    TEXT,
     cond,
     gradients,
     new_base,
@@ -67,10 +68,11 @@ def test_a_new_adapter_is_the_identity(base: ZImageBackbone, kind: str) -> None:
 
 def test_groups_of_targets(base: ZImageBackbone) -> None:
     groups: tuple[TargetName, ...] = get_args(TargetName)
-    assert set(groups) == GROUPS.keys() == ZImageBackbone.targets.keys()
+    assert set(groups) == {*GROUPS, "text"} == ZImageBackbone.targets.keys()
     for group in groups:
         found = adapt(share(base), replace(LOKR, targets=(group,)), seed=0)
-        assert set(found) == {f"layers.{i}.{name}" for i in range(6) for name in GROUPS[group]}
+        in_blocks = {f"layers.{i}.{name}" for i in range(6) for name in GROUPS.get(group, ())}
+        assert set(found) == (TEXT if group == "text" else in_blocks)
 
 
 def test_seed_and_name_decide_the_weights(base: ZImageBackbone) -> None:

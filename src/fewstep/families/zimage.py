@@ -53,6 +53,11 @@ class ZImageBackbone(Backbone):
         "attention": tuple(f"layers.*.attention.{p}" for p in ("to_q", "to_k", "to_v", "to_out.0")),
         "feed_forward": tuple(f"layers.*.feed_forward.{p}" for p in ("w1", "w2", "w3")),
         "modulation": ("layers.*.adaLN_modulation.0",),
+        "text": (
+            "cap_embedder.1",
+            *(f"context_refiner.*.attention.{p}" for p in ("to_q", "to_k", "to_v", "to_out.0")),
+            *(f"context_refiner.*.feed_forward.{p}" for p in ("w1", "w2", "w3")),
+        ),
     }
 
     def __init__(self, transformer: ZImageTransformer2DModel) -> None:

@@ -20,7 +20,7 @@ from fewstep.nets.share import share
 from fewstep.rng import seed_of
 
 Adapter = LoKr | LoRA
-TargetName = Literal["attention", "feed_forward", "modulation"]
+TargetName = Literal["attention", "feed_forward", "modulation", "text"]
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -34,7 +34,8 @@ class AdapterConfig:
     """None is full rank, which only a LoKr can be. As in LyCORIS, the second factor of a LoKr is
     full in layers where the rank is at least half of its longer side."""
     targets: tuple[TargetName, ...] = ("attention", "feed_forward", "modulation")
-    """Groups of layers, by `Backbone.targets`."""
+    """Groups of layers, by `Backbone.targets`. "text" is what reads the prompt before any picture
+    is there; the others are of the blocks that picture and prompt go through together."""
 
     def __post_init__(self) -> None:
         if self.factor != -1 and self.factor < 2:
