@@ -200,7 +200,7 @@ def test_the_report_says_rows_buckets_and_captions(tmp_path: Path) -> None:
     assert facts["rows"][0] == {
         "file": "a.png", "content": folder.pictures[0].content, "pixels": [200, 100],
         "bucket": [88, 48], "cropped": 0.0833, "scale": 0.48, "repeats": 1,
-        "captions": ["a cat", "a black cat"], "enhanced": [],
+        "captions": ["a cat", "a black cat"], "enhanced": [], "prompts": [],
     }  # fmt: skip
     assert facts["buckets"] == {"88 x 48": 1, "64 x 64": 1}
     assert facts["left_out"] == [
@@ -254,6 +254,10 @@ def test_wrong_values_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             FolderConfig(**values)  # type: ignore[arg-type]
-    first = FolderConfig(path="a", trigger="sks", context="picture", repeats=3, regularisation="b")
-    second = replace(first, path="b", trigger=None, context="none", repeats=1, regularisation=None)
+    first = FolderConfig(
+        path="a", trigger="sks", context="picture", repeats=3, prompts="p", regularisation="b"
+    )
+    second = replace(
+        first, path="b", trigger=None, context="none", repeats=1, prompts=None, regularisation=None
+    )
     assert first.of_regularisation() == second

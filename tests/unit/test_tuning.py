@@ -35,6 +35,7 @@ from fewstep.train.step import run_step
 
 FOLDER = DataConfig(source="folder", folder=FolderConfig(path="pictures", context="picture"))
 PICTURES = DataConfig(source="folder", folder=FolderConfig(path="pictures"))
+FURTHER = replace(FOLDER, folder=replace(FOLDER.folder, prompts="wanted.txt"))
 ADAPTERS = (AdapterConfig(factor=4), AdapterConfig(kind="lora", rank=3), None)
 
 
@@ -81,6 +82,22 @@ def batch(family: ZImage) -> Batch:
         (SFTConfig(), FOLDER, "but method sft has no teacher that sees it: set data.f"),
         (PSOConfig(), FOLDER, "folder.context is picture, but method pso has no"),
         (DreamBoothConfig(prior_weight=0.0), FOLDER, "but method dreambooth has no teacher that"),
+        (
+            SFTConfig(), replace(PICTURES, folder=replace(PICTURES.folder, prompts="wanted.txt")),
+            "data.folder.prompts is 'wanted.txt', but method sft learns from the pictures, which "
+            "show none of these prompts: set it to none, or take method dopsd, or offpolicy with "
+            "method.states teacher",
+        ),
+        (OffPolicyConfig(), FURTHER, "is 'wanted.txt', but method offpolicy learns from the pic"),
+        (
+            DOPSDConfig(), replace(FURTHER, folder=replace(FURTHER.folder, context="prompt")),
+            "data.folder.prompts is 'wanted.txt', whose prompts are read beside a picture, and "
+            "data.folder.context is prompt: set that to picture, or data.folder.prompts to none",
+        ),
+        (
+            SFTConfig(), DataConfig(folder=FolderConfig(prompts="wanted.txt")),
+            "data.folder.prompts is 'wanted.txt', which is read where data.source is folder",
+        ),
         (
             SFTConfig(), DataConfig(folder=FolderConfig(path="x")),
             "data.folder.path is 'x', which is read where data.source is folder: set that, got "
@@ -129,6 +146,8 @@ def test_data_that_fit() -> None:
     experiment(DreamBoothConfig(), data=DataConfig(prior="folder", folder=second))
     experiment(DOPSDConfig(tether_weight=0.5), data=replace(FOLDER, prior="prompts"))
     experiment(SFTConfig(), data=DataConfig(), teacher="shapes")
+    experiment(DOPSDConfig(), data=FURTHER)
+    experiment(OffPolicyConfig(states="teacher"), data=FURTHER)
     with pytest.raises(
         ValueError, match=r"reads only its samples and data.source is folder: set teacher"
     ):

@@ -17,6 +17,7 @@ from typing import Literal
 
 from fewstep.data.buckets import Fit, Size, fit
 from fewstep.data.captions import CaptionError, paired, read_captions, triggered
+from fewstep.data.further import in_turn, read_further
 from fewstep.data.kinds import (
     CAPTIONS,
     ENHANCED,
@@ -24,8 +25,8 @@ from fewstep.data.kinds import (
     caption_stem,
     folders,
     is_foreign,
-    is_known,
     is_picture,
+    known_files,
     name_in,
 )
 from fewstep.data.pictures import PictureError, colour, content_hash, examined, frames
@@ -59,9 +60,12 @@ class FolderConfig:
     context: Context = "none"
     """What a teacher sees besides the caption: the picture itself, or instead of the caption a
     fuller prompt, in a file NAME.enhanced.txt with one line for each caption or one for all."""
+    prompts: str | None = None
+    """A text file of further prompts that no picture shows, one a line, for a teacher that sees
+    pictures: each is read beside one of them, in turn, and as likely as a caption of it."""
     regularisation: str | None = None
     """A second such folder, of pictures that the model should go on drawing as it does; read
-    without trigger and context, where data.prior is folder."""
+    without trigger, context and prompts, where data.prior is folder."""
 
     def __post_init__(self) -> None:
         for name in ("size", "repeats"):
@@ -80,7 +84,7 @@ class FolderConfig:
             return None
         return replace(
             self, path=self.regularisation, regularisation=None, trigger=None, context="none",
-            repeats=1,
+            repeats=1, prompts=None,
         )  # fmt: skip
 
 
@@ -99,6 +103,8 @@ class Picture:
     """As they are read by the model, with the trigger word."""
     enhanced: tuple[str, ...] = ()
     """One for each caption, where the folder's context is "prompt"."""
+    prompts: tuple[str, ...] = ()
+    """Further ones that are read beside it."""
     repeats: int = 1
     doubt: str | None = None
     """What should be told of its colours."""
@@ -162,12 +168,10 @@ def read_folder(cfg: FolderConfig, sizes: Sequence[Size]) -> Folder:
         raise UserError(f"the folder of pictures {cfg.path!r} {why}")
     pictures: dict[str, Picture] = {}
     left_out: list[Remark] = []
-    warnings: list[str] = []
-    ignored: list[str] = []
+    warnings, ignored = list[str](), list[str]()
+    further = read_further(cfg.prompts, cfg.trigger)
     for folder, repeats in folders(root, ignored):
-        files = sorted(path for path in folder.iterdir() if not path.is_dir())
-        ignored += [name_in(root, path) for path in files if not is_known(path)]
-        files = [path for path in files if is_known(path)]
+        files = known_files(folder, root, ignored, but=cfg.prompts)
         stems = {path.stem for path in files if is_picture(path)}
         for path in files:
             name = name_in(root, path)
@@ -187,7 +191,7 @@ def read_folder(cfg: FolderConfig, sizes: Sequence[Size]) -> Folder:
                 pictures[found.content] = found
                 warnings += [f"{name}: {text}" for text in doubts(path, found)]
     return Folder(
-        cfg=cfg, pictures=tuple(pictures.values()), left_out=tuple(left_out),
+        cfg=cfg, pictures=in_turn(further, pictures.values()), left_out=tuple(left_out),
         warnings=tuple(warnings), ignored=tuple(ignored),
     )  # fmt: skip
 

@@ -41,6 +41,7 @@ def row_facts(picture: Picture) -> dict[str, Any]:
         "repeats": picture.repeats,
         "captions": list(picture.captions),
         "enhanced": list(picture.enhanced),
+        "prompts": list(picture.prompts),
     }
 
 
@@ -67,12 +68,13 @@ def lines(folder: Folder) -> list[str]:
     told += [f"ignored: {name}" for name in folder.ignored]
     told = [" ".join(line.splitlines()) for line in told]  # a name may hold a line break
     captions = sum(len(picture.captions) for picture in folder.pictures)
+    prompts = sum(len(picture.prompts) for picture in folder.pictures)
     sizes = ", ".join(f"{size} ({n})" for size, n in bucket_counts(folder).items())
     worst = max(picture.fit.cropped for picture in folder.pictures)
     told.append(
-        f"{folder.cfg.path}: {len(folder.pictures)} pictures with {captions} captions, "
-        f"{len(folder.left_out)} left out; at most {worst:.0%} of a picture cropped; "
-        f"buckets {sizes}"
+        f"{folder.cfg.path}: {len(folder.pictures)} pictures with {captions} captions"
+        f"{and_prompts(prompts)}, {len(folder.left_out)} left out; at most {worst:.0%} of a "
+        f"picture cropped; buckets {sizes}"
     )
     return told
 
@@ -85,8 +87,14 @@ def brief(found: Mapping[str, Any]) -> list[str]:
     told += [f"warning: {text}" for text in warnings]
     if more := len(told[BRIEF:]):
         told[BRIEF:] = [f"and {more} more, see data.json"]
+    prompts = sum(len(row["prompts"]) for row in found["rows"])
     told.append(
-        f"{found['path']}: training on {len(found['rows'])} pictures, {len(left_out)} left out, "
-        f"{len(warnings)} warnings"
+        f"{found['path']}: training on {len(found['rows'])} pictures{and_prompts(prompts)}, "
+        f"{len(left_out)} left out, {len(warnings)} warnings"
     )
     return [" ".join(line.splitlines()) for line in told]
+
+
+def and_prompts(n: int) -> str:
+    """The number of further prompts, to follow what else there is of a folder."""
+    return f" and {n} further prompts" if n else ""

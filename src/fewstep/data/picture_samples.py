@@ -1,4 +1,7 @@
-"""Pictures as samples: each with one of its captions, in batches of one size."""
+"""Pictures as samples: each with one of its texts, in batches of one size.
+
+Its texts are its captions, then the further prompts that are read beside it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from fewstep.shapes import Latent
 
 @dataclass(frozen=True)
 class Described:
-    """A picture with one of its captions; the tensors lie in the cache."""
+    """A picture with one of its texts; the tensors lie in the cache."""
 
     name: str
     latent: Stored
@@ -31,7 +34,7 @@ class Described:
 
 
 class PictureSamples:
-    """`fewstep.data.batches.Samples` whose positions are pairs of a picture and a caption.
+    """`fewstep.data.batches.Samples` whose positions are pairs of a picture and a text.
 
     Unlike those of other samples, latents differ in size: `take` wants positions of one size.
     """
@@ -46,7 +49,7 @@ class PictureSamples:
         """(name, picture) of whatever comes in an epoch: each picture as often as it says."""
 
     def add(self, picture: Picture, described: Sequence[Described]) -> None:
-        """A picture with all its captions."""
+        """A picture with all its texts."""
         index, first = len(self.captions), len(self.rows)
         self.rows += described
         self.captions.append(list(range(first, len(self.rows))))
@@ -83,7 +86,7 @@ class PictureSamples:
         return read.latent.shape, tuple(bucket(text.shape[0]) for text in texts)
 
     def caption(self, picture: int, *stream: str | int) -> int:
-        """The position of one of a picture's captions, drawn from the stream of this name."""
+        """The position of one of a picture's texts, drawn from the stream of this name."""
         positions = self.captions[picture]
         return positions[seed_of("caption", *stream) % len(positions)]
 
@@ -96,31 +99,36 @@ def gone() -> Tensor:
 
 
 def read_pictures(folder: Folder, encoding: PictureEncoding, told: Told = quiet) -> PictureSamples:
-    """Latents and conditions of all pictures and captions, after computing what is not cached."""
+    """Latents and conditions of all pictures and texts, after computing what is not cached."""
     samples = PictureSamples(encoding.cache)
     for done, picture in enumerate(folder.pictures, 1):
         latent = encoding.latent(picture)
         described = [
             Described(
-                f"{picture.content}#{i}", latent, encoding.prompt(caption),
+                f"{picture.content}#{i}", latent, encoding.prompt(text),
                 context_of(folder.cfg.context, encoding, picture, i),
             )
-            for i, caption in enumerate(picture.captions)
+            for i, text in enumerate(texts_of(picture))
         ]  # fmt: skip
         samples.add(picture, described)
         told("encoding pictures", done, len(folder.pictures))
     return samples
 
 
+def texts_of(picture: Picture) -> tuple[str, ...]:
+    """What is read with it, in the order of its positions."""
+    return (*picture.captions, *picture.prompts)
+
+
 def context_of(
     context: Context, encoding: PictureEncoding, picture: Picture, i: int
 ) -> Stored | None:
-    """What a teacher sees of a picture's caption i."""
+    """What a teacher sees of a picture's text i."""
     match context:
         case "none":
             return None
         case "picture":
-            return encoding.beside(picture.captions[i], picture)
+            return encoding.beside(texts_of(picture)[i], picture)
         case "prompt":
             return encoding.prompt(picture.enhanced[i])
         case _:
@@ -130,8 +138,8 @@ def context_of(
 class PictureBatches:
     """The micro-batches of each step, of pictures of one size each (see `Order`).
 
-    Each picture comes as often as its repeats say, however many captions it has; which of them is
-    a draw from (seed, picture, epoch). A batch may hold a picture several times, under distinct
+    Each picture comes as often as its repeats say, however many texts it has; which of them is a
+    draw from (seed, picture, epoch). A batch may hold a picture several times, under distinct
     ids ("id@epoch") and so with distinct noise.
     """
 

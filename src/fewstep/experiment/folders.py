@@ -1,5 +1,5 @@
 """The folders of pictures that an experiment reads, and what the model does not hear of their
-captions."""
+texts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def find_folders(experiment: Experiment, family: ZImage) -> Folders:
 
 
 def with_unheard(folder: Folder, tokenizer: PreTrainedTokenizerBase) -> Folder:
-    """The folder with warnings of captions that are cut off or hold words of no meaning."""
+    """The folder with warnings of texts that are cut off or hold words of no meaning."""
     told = [
         f"{picture.file}: {text}"
         for picture in folder.pictures
@@ -69,9 +69,11 @@ def with_unheard(folder: Folder, tokenizer: PreTrainedTokenizerBase) -> Folder:
 
 
 def unheard(picture: Picture, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """A clause for each fault, over all captions of a picture."""
-    texts = dict.fromkeys((*picture.captions, *picture.enhanced))
+    """A clause for each fault, over all that is read of or beside a picture."""
+    texts = dict.fromkeys((*picture.captions, *picture.enhanced, *picture.prompts))
     if words := dict.fromkeys(word for text in texts for word in unknown_words(tokenizer, text)):
         yield f"the model has no word {', '.join(map(repr, words))}"
-    if (most := max(length(tokenizer, text) for text in texts)) > LONGEST:
-        yield f"of the {most} tokens of a caption the model reads {LONGEST}"
+    longest = max(texts, key=lambda text: length(tokenizer, text))
+    if (most := length(tokenizer, longest)) > LONGEST:
+        kind = "further prompt" if longest in picture.prompts else "caption"
+        yield f"of the {most} tokens of a {kind} the model reads {LONGEST}"

@@ -138,12 +138,13 @@ def pictures_of(
     )
     pictures = read_pictures(folder, encoding, told)
     rows = [(p.content, p.fit.size, p.repeats) for p in folder.pictures]
-    captions = [(p.captions, p.enhanced) for p in folder.pictures]
-    prompts = [prompt for pair in captions for part in pair for prompt in part]
+    # without further prompts as it was before there were any: runs of then go on
+    captions = [(p.captions, p.enhanced, *p.prompts) for p in folder.pictures]
+    texts = [t for p in folder.pictures for t in (*p.captions, *p.enhanced, *p.prompts)]
     key = {
         "model": encoding.common["model"], "library": LIBRARY, "pictures": len(rows),
         "pictures_hash": text_hash(str(rows)), "captions_hash": text_hash(str(captions)),
-        "spelling_hash": text_hash(str([spelled(prompt) for prompt in prompts])),
+        "spelling_hash": text_hash(str([spelled(text) for text in texts])),
         "context": folder.cfg.context, "size": folder.cfg.size, **facts,
     }  # fmt: skip
     return pictures, key

@@ -22,6 +22,7 @@ def check_unread(experiment: Experiment) -> None:
     check_prior(method, data)
     check_folder(data)
     check_context(method, data)
+    check_further(method, data)
     check_directory(data)
     check_teacher(experiment)
     check_check(experiment)
@@ -69,6 +70,25 @@ def check_context(method: MethodConfig, data: DataConfig) -> None:
         raise ValueError(
             f"data.folder.context is {data.folder.context}, but method {method.name} has no "
             "teacher that sees it: set data.folder.context to none"
+        )
+
+
+def check_further(method: MethodConfig, data: DataConfig) -> None:
+    """No picture shows what further prompts ask for: nothing can be compared with one."""
+    file, context = data.folder.prompts, data.folder.context
+    if file is None:
+        return
+    off_policy = isinstance(method, OffPolicyConfig) and method.states == "teacher"
+    if not (off_policy or isinstance(method, DOPSDConfig)):
+        raise ValueError(
+            f"data.folder.prompts is {file!r}, but method {method.name} learns from the pictures, "
+            "which show none of these prompts: set it to none, or take method dopsd, or offpolicy "
+            "with method.states teacher"
+        )
+    if context != "picture":
+        raise ValueError(
+            f"data.folder.prompts is {file!r}, whose prompts are read beside a picture, and "
+            f"data.folder.context is {context}: set that to picture, or data.folder.prompts to none"
         )
 
 

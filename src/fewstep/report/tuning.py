@@ -90,6 +90,8 @@ class Shown:
     repeats: int
     captions: Sequence[str]
     enhanced: Sequence[str]
+    prompts: Sequence[str]
+    """Further ones that were read beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

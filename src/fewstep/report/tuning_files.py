@@ -147,6 +147,7 @@ def shown(row: Node) -> Shown:
         file=row.at("file").text(), pixels=size(row.at("pixels")), bucket=size(row.at("bucket")),
         cropped=row.at("cropped").number(), repeats=row.at("repeats").count(),
         captions=texts(row.at("captions")), enhanced=texts(row.at("enhanced")),
+        prompts=texts(row.at("prompts")),
     )  # fmt: skip
 
 

@@ -154,10 +154,12 @@ def test_the_page_holds_all_of_it(run: Path) -> None:
         "step 100, which is kept", "collapsed: back to step 40", "The teacher passes",
         "0.190 0.110 to 0.250", "All else that was asked", "check.zoom", "good.png", "96 \u00d7 64",
         "a [V] on a wall", "1 picture, 1 left out", "Left out: bare.png", "Ignored notes.md",
+        "a [V] on a wall 2 further prompts three [V]s a [V] beside a dog",
     ):  # fmt: skip
         assert expected in said, expected
     assert said.count("Step 100 is kept") == 1  # the first screen says it
     outline = Outline(html)
+    assert html.count("<details><summary>2 further prompts</summary>") == 1
     assert outline.open == [] and len(set(outline.ids)) == len(outline.ids)
     assert {a[1:] for a in outline.addresses if a.startswith("#")} <= set(outline.ids)
     assert html.count("data:image/") == 1 + 4  # the teacher's grid and the looks' strips
@@ -199,11 +201,12 @@ def spoil(path: Path, change: Callable[[Any], object]) -> None:
 def test_no_text_of_a_picture_or_a_fault_becomes_markup(tmp_path: Path) -> None:
     directory, bad = tuned_run(tmp_path / "r", forced=True), "<b0></b0>"
     spoil(directory / "data.json", lambda x: x["folder"]["rows"][0].update(captions=[bad]))
+    spoil(directory / "data.json", lambda x: x["folder"]["rows"][0].update(prompts=[bad]))
     spoil(directory / "data.json", lambda x: x["folder"]["left_out"][0].update(why=bad))
     spoil(directory / "teacher.json", lambda x: x.update(faults=[bad]))
     spoil(directory / "retention.json", lambda x: x.update(why=bad))
     page = write_report(directory).read_text()
-    assert page.count("&lt;b0&gt;") >= 4 and "<b0>" not in page
+    assert page.count("&lt;b0&gt;") >= 5 and "<b0>" not in page
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,7 @@ def write_folder(directory: Path) -> None:
     put(root / "good.png", "a [V] on a wall", width=96, height=64, seed=1)
     put(root / "bare.png", None, seed=2)
     (root / "notes.md").touch()
-    report = {"folder": folder_report.facts(read(root))}
+    wanted = directory.parent / f"{directory.name}_wanted.txt"
+    wanted.write_text("three [V]s\na [V] beside a dog")
+    report = {"folder": folder_report.facts(read(root, prompts=str(wanted)))}
     (directory / "data.json").write_text(json.dumps(report))

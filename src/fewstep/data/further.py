@@ -1,0 +1,43 @@
+"""Further prompts of a concept: no picture shows what they ask for, and a teacher that reads one
+beside a picture can draw it all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fewstep.data.captions import CaptionError, read_captions, triggered
+from fewstep.errors import UserError
+from fewstep.runs import user_path
+
+if TYPE_CHECKING:  # it calls this file
+    from fewstep.data.folder import Picture
+
+
+def read_further(file: str | None, trigger: str | None) -> tuple[str, ...]:
+    """The different lines of the file, each with the trigger word as captions have it; none without
+    a file. UserError where it is no text, holds no prompt, or has a place for a word that is not
+    set."""
+    if file is None:
+        return ()
+    named = f"data.folder.prompts is {file!r}"
+    try:
+        lines = read_captions(user_path(file))
+    except CaptionError as error:
+        raise UserError(
+            f"{named}, but {error}: name a UTF-8 text file with one prompt a line, or set it to "
+            "none"
+        ) from None
+    if not lines:
+        raise UserError(f"{named}, which holds no prompt: write one a line, or set it to none")
+    try:
+        return tuple(dict.fromkeys(triggered(line, trigger) for line in lines))
+    except CaptionError as error:
+        raise UserError(f"{named}: {error}; set that, or write the prompts without") from None
+
+
+def in_turn(prompts: tuple[str, ...], pictures: Iterable[Picture]) -> tuple[Picture, ...]:
+    """The pictures with the prompts that are read beside each: prompt i beside picture i mod n."""
+    rows = tuple(pictures)
+    return tuple(replace(row, prompts=prompts[i :: len(rows)]) for i, row in enumerate(rows))
