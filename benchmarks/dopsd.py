@@ -32,14 +32,15 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import common, dopsd_simple, dopsd_stack
-from benchmarks.dopsd_concepts import ROSTER, taught, write_folder
+from benchmarks.dopsd_arms import Recipes, recipe_on
+from benchmarks.dopsd_concepts import NOVEL, ROSTER, taught, write_folder
 from benchmarks.dopsd_judge import Judge
-from benchmarks.dopsd_plan import SEEDS, STUDIES, Task, plan, recipe_on
+from benchmarks.dopsd_plan import SEEDS, STUDIES, Task, plan
 from benchmarks.dopsd_table import write_study
 from benchmarks.sda import parsed, train_once
 from benchmarks.study_judge import Result, training_minutes, write_result
@@ -49,13 +50,11 @@ from rich.console import Console
 from fewstep.cli import commands
 from fewstep.errors import UserError
 from fewstep.evaluate.fidelity import MIN_PROMPTS
-from fewstep.experiment.config import Experiment
 from fewstep.runs import RunError, read_metrics, user_path
 from fewstep.train.loop import NotFiniteError
 from fewstep.worlds.shapes.world import Shapes
 
 NEED_NO_RUN = ("teacher", "memory")
-Recipes = Callable[[str], Experiment]
 
 
 def recipes_of(args: argparse.Namespace) -> Recipes:
@@ -142,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--part", type=common.part, default=(0, 1), help="i/n: every n-th job")
     found.add_argument("--steps", type=int, help="steps of each training")
     found.add_argument("--training-seeds", type=int, default=SEEDS)
-    found.add_argument("--novel", type=int, default=32, help="novel prompts of each concept")
+    found.add_argument("--novel", type=int, default=NOVEL, help="novel prompts of each concept")
     found.add_argument("--concepts", nargs="+", default=(), choices=tuple(ROSTER), metavar="NAME")
     found.add_argument("--student", default="runs/ladd_shapes/model", help="a model directory")
     found.add_argument("--student-steps", type=int, default=4)
@@ -183,6 +182,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"KID needs --prompts of at least {MIN_PROMPTS}, layouts --seeds and --novel of at "
                 f"least 2, got {args.prompts}, {args.seeds} and {args.novel}"
+            )
+        if args.novel > NOVEL:
+            raise UserError(
+                f"--novel must be at most {NOVEL}, got {args.novel}: trainings may use the prompts "
+                "after these"
             )
         if args.study in NEED_NO_RUN and args.verb != "plan":
             return simple(args, command, console)

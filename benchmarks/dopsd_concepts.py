@@ -1,4 +1,4 @@
-"""The concepts of the D-OPSD studies: what is taught, its pictures, its prompts, and its judge.
+"""The concepts of the D-OPSD studies: what is taught, its pictures and its prompts.
 
 A look (a hue, an outline or both that have no word) is called "[V]" in the prompts of the world. A
 style draws every named thing as a frame; its prompts are ordinary ones behind the word for it. All
@@ -54,12 +54,18 @@ from fewstep.worlds.shapes.world import Shapes
 Kind = Literal["hue", "outline", "both", "style"]
 ROSTER: Mapping[str, Kind] = {
     "hue4": "hue", "hue6": "hue", "outline5": "outline", "outline7": "outline", "both7": "both",
-    "style1": "style",
+    "both9": "both", "style1": "style",
 }  # fmt: skip
 """By name: what of a concept has no word. D-OPSD teaches what its teacher can draw, so of 14 looks
 of each kind these are the first that a student of ladd_shapes draws in context in at least 30 % of
-40 pictures, on prompts that nothing else uses. It can do so with 5 of the hues, 4 of the outlines
-and 2 of both. The style is there though it cannot draw it."""
+40 pictures, on prompts that nothing else uses; it can do so with about a third of the looks. The
+style is there though it cannot draw it."""
+NOVEL = 32
+"""Prompts of a concept that no training may use."""
+FURTHER = 32
+"""Prompts that a user writes beside the captions."""
+PROMPTS = "prompts.txt"
+"""Their file."""
 HOLLOW = 0.4
 """Of the style. A larger hole suffers in the packaged autoencoder: of true pictures through it 84 %
 are judged right at 0.4 and 62 % at 0.5 (n = 120), and a smaller one is hard to tell from none."""
@@ -173,6 +179,20 @@ def novel(world: Shapes, one: Taught, n: int) -> list[str]:
     return list(found)
 
 
+def further(world: Shapes, one: Taught) -> list[str]:
+    """Different prompts of the world that ask for the concept in ways that neither a caption nor a
+    novel prompt does: what a user writes beside the captions."""
+    rng = np.random.default_rng(seed_of("further prompts", one.name))
+    own = captions(world, one) + novel(world, one, NOVEL)
+    known = {meaning(understand(text)) for text in own}
+    found: dict[str, None] = {}
+    while len(found) < FURTHER:
+        spec = new_spec(world, one, rng)
+        if meaning(spec) not in known:
+            found[say(spec, rng)] = None
+    return list(found)
+
+
 def new_spec(world: Shapes, one: Taught, rng: np.random.Generator) -> Spec:
     match one.concept:
         case Look():
@@ -184,7 +204,8 @@ def new_spec(world: Shapes, one: Taught, rng: np.random.Generator) -> Spec:
 
 
 def write_folder(world: Shapes, one: Taught, folder: Path) -> Path:
-    """Four pictures, each with its caption and the enhanced prompt: what a user would have."""
+    """Four pictures, each with its caption and the enhanced prompt, and further prompts: what a
+    user would have."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = captions(world, one)
     for i, (image, text) in enumerate(zip(to_bytes(pictures(world, one)), texts, strict=True)):
@@ -192,45 +213,9 @@ def write_folder(world: Shapes, one: Taught, folder: Path) -> Path:
             Image.fromarray(image).save(temporary, format="png")
         write_atomic(folder / f"{i}.txt", one.said(text).encode() + b"\n")
         write_atomic(folder / f"{i}.enhanced.txt", one.in_words(text).encode() + b"\n")
+    lines = [one.said(text) + "\n" for text in further(world, one)]
+    write_atomic(folder / PROMPTS, "".join(lines).encode())
     return folder
-
-
-def verdicts(
-    world: Shapes, one: Taught, images: Pixels, texts: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """What the judges say of each picture of a prompt of the world.
-
-    "right" (everything asked, the concept among it), "asked" (count, size and background, whatever
-    the look), "copied" (every thing of the concept stands where a training picture shows one),
-    "success" (right and not copied), and "layouts", (n, 3 k).
-    """
-    shown, looks = images.numpy(), [one.concept] * len(texts)
-    parts = judges.judge(shown, texts, world.cfg, looks)
-    layouts = judges.layouts(shown, texts, world.cfg, looks)
-    places = np.array([(t.x, t.y) for scene in scenes(world, one) for t in scene.things])
-    wrong = [parts[part] == 0 for part in ("count", "size", "background")]
-    copied = np.array([
-        is_copied(row.reshape(-1, 3)[columns, :2], places)
-        for row, columns in zip(layouts, map(own_things, texts), strict=True)
-    ])  # fmt: skip
-    return {
-        "right": parts["all"], "asked": ~np.any(wrong, axis=0), "copied": copied,
-        "success": parts["all"] & ~copied, "layouts": layouts,
-    }  # fmt: skip
-
-
-def own_things(text: str) -> list[int]:
-    """Which of a prompt's things show the concept: all of them where the prompt names none."""
-    asked = judges.expand(understand(text).roles)
-    own = [i for i, role in enumerate(asked) if role.shape == CONCEPT]
-    return own or list(range(len(asked)))
-
-
-def is_copied(spots: np.ndarray, places: np.ndarray) -> bool:
-    """Whether each of the found (n, 2) lies at one of the shown places (m, 2)."""
-    known = spots[~np.isnan(spots).any(1)]
-    away = np.linalg.norm(known[:, None] - places[None], axis=2)
-    return len(known) > 0 and bool((away.min(1) <= judges.COPIED).all())
 
 
 def pairs(world: Shapes, names: Sequence[str]) -> Iterator[tuple[Taught, Taught]]:

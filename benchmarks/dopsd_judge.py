@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from benchmarks import common
 from benchmarks.common import Roots
-from benchmarks.dopsd_concepts import Taught, novel, pictures, verdicts
+from benchmarks.dopsd_concepts import Taught, novel, pictures
 from benchmarks.dopsd_plan import Task
+from benchmarks.dopsd_verdicts import verdicts
 from benchmarks.sda_judge import check_config
 from benchmarks.study_judge import Result, training_minutes
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.dopsd_plan import MAIN, Arm, Task
+from benchmarks.dopsd_arms import MAIN, Arm
+from benchmarks.dopsd_plan import Task
 from benchmarks.study_judge import Result
 from benchmarks.study_rows import NOTHING
 

@@ -62,6 +62,17 @@ def test_the_file_may_lie_in_the_folder(root: Path, name: str) -> None:
     assert len(unsaid.left_out) + len(unsaid.ignored) == 4
 
 
+def test_a_name_alone_is_of_a_file_in_the_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    (root / "wanted.txt").write_text("a dog")
+    (root / "p" / "wanted.txt").write_text("a cat")
+    assert read(root / "p", trigger="sks", prompts="wanted.txt").pictures[0].prompts == (
+        "sks, a cat",
+    )
+
+
 def test_a_link_to_nothing_beside_the_file_is_a_row_as_ever(root: Path) -> None:
     (root / "p" / "gone.png").symlink_to(root / "elsewhere.png")
     (root / "p" / "round.png").symlink_to(root / "p" / "round.png")
@@ -74,11 +85,15 @@ def test_a_link_to_nothing_beside_the_file_is_a_row_as_ever(root: Path) -> None:
 def test_a_file_that_gives_no_prompts_is_one_sentence(root: Path) -> None:
     named = r"^data\.folder\.prompts is '.*"
     to_do = ": name a UTF-8 text file with one prompt a line, or set it to none$"
-    with pytest.raises(UserError, match=named + r"gone', but gone cannot be read \(No such" + ".*"):
+    with pytest.raises(UserError, match=named + r"gone', but in .*/p gone cannot be read \(No "):
         read(root / "p", prompts=str(root / "gone"))
-    with pytest.raises(UserError, match=named + r"/p', but p cannot .* \(Is a directory\)" + to_do):
+    with pytest.raises(
+        UserError, match=named + r"/p', but in .*/p p cannot .* \(Is a directory\)" + to_do
+    ):
         read(root / "p", prompts=str(root / "p"))
-    with pytest.raises(UserError, match=named + r"but wanted.txt is not UTF-8 text .*" + to_do):
+    with pytest.raises(
+        UserError, match=named + r"but in .*/p wanted.txt is not UTF-8 text .*" + to_do
+    ):
         read_with(root, b"a caf\xe9")
     for empty in ("", " \n\ufeff\n\n"[:2], "\ufeff"):
         with pytest.raises(

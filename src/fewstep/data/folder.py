@@ -17,7 +17,7 @@ from typing import Literal
 
 from fewstep.data.buckets import Fit, Size, fit
 from fewstep.data.captions import CaptionError, paired, read_captions, triggered
-from fewstep.data.further import in_turn, read_further
+from fewstep.data.further import file_of, in_turn, read_further
 from fewstep.data.kinds import (
     CAPTIONS,
     ENHANCED,
@@ -61,8 +61,8 @@ class FolderConfig:
     """What a teacher sees besides the caption: the picture itself, or instead of the caption a
     fuller prompt, in a file NAME.enhanced.txt with one line for each caption or one for all."""
     prompts: str | None = None
-    """A text file of further prompts that no picture shows, one a line, for a teacher that sees
-    pictures: each is read beside one of them, in turn, and as likely as a caption of it."""
+    """A text file in the folder: further prompts that no picture shows, one a line, for a teacher
+    that sees pictures. Each is read beside one of them, in turn, and as likely as a caption."""
     regularisation: str | None = None
     """A second such folder, of pictures that the model should go on drawing as it does; read
     without trigger, context and prompts, where data.prior is folder."""
@@ -169,9 +169,10 @@ def read_folder(cfg: FolderConfig, sizes: Sequence[Size]) -> Folder:
     pictures: dict[str, Picture] = {}
     left_out: list[Remark] = []
     warnings, ignored = list[str](), list[str]()
-    further = read_further(cfg.prompts, cfg.trigger)
+    further = read_further(root, cfg.prompts, cfg.trigger)
+    other = None if cfg.prompts is None else file_of(root, cfg.prompts)
     for folder, repeats in folders(root, ignored):
-        files = known_files(folder, root, ignored, but=cfg.prompts)
+        files = known_files(folder, root, ignored, but=other)
         stems = {path.stem for path in files if is_picture(path)}
         for path in files:
             name = name_in(root, path)

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fewstep.runs import user_path
-
 PICTURES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
 )  # fmt: skip
@@ -60,13 +58,12 @@ def folders(root: Path, ignored: list[str]) -> Iterator[tuple[Path, int]]:
             ignored.append(f"{path.name}/")
 
 
-def known_files(folder: Path, root: Path, ignored: list[str], but: str | None) -> list[Path]:
+def known_files(folder: Path, root: Path, ignored: list[str], but: Path | None) -> list[Path]:
     """The pictures and captions of a folder within `root`, in the order of their names; the names
     of other files go to `ignored`. The file `but` is none of these."""
     files = sorted(path for path in folder.iterdir() if not path.is_dir())
     if but is not None:
-        other = user_path(but)
-        files = [path for path in files if not (path.is_file() and path.samefile(other))]
+        files = [path for path in files if not (path.is_file() and path.samefile(but))]
     ignored += [name_in(root, path) for path in files if not is_known(path)]
     return [path for path in files if is_known(path)]
 

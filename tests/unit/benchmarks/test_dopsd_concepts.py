@@ -9,21 +9,23 @@ import pytest
 import torch
 from benchmarks.dopsd_concepts import (
     BETWEEN,
+    FURTHER,
+    NOVEL,
+    PROMPTS,
     ROSTER,
     SECOND,
     UNLIKE,
     Taught,
     captions,
-    is_copied,
+    further,
     named_likeness,
     novel,
-    own_things,
     pairs,
     pictures,
     taught,
-    verdicts,
     write_folder,
 )
+from benchmarks.dopsd_verdicts import is_copied, own_things, verdicts
 
 from fewstep.data.buckets import buckets
 from fewstep.data.folder import FolderConfig, read_folder
@@ -101,6 +103,14 @@ def test_prompts_are_new_and_read_as_meant(one: Taught) -> None:
         assert one.said(text).count("[V]") == 1
 
 
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
+def test_further_prompts_are_neither_captions_nor_what_is_judged(one: Taught) -> None:
+    texts = further(WORLD, one)
+    assert len(set(texts)) == FURTHER == 32 and further(WORLD, one) == texts
+    judged = novel(WORLD, one, NOVEL) + captions(WORLD, one)
+    assert not {meaning(understand(t)) for t in judged} & {meaning(understand(t)) for t in texts}
+
+
 def test_a_copy_has_all_its_things_where_a_picture_had_one() -> None:
     places = np.array([[0.3, 0.3], [0.7, 0.7]])
     near, away, none = [0.32, 0.31], [0.3, 0.6], [np.nan, np.nan]
@@ -123,12 +133,16 @@ def test_the_folder_is_one_that_trains(tmp_path: Path) -> None:
     for one in (ALL[0], ALL[-1]):
         path = write_folder(WORLD, one, tmp_path / one.name)
         for context in ("picture", "prompt"):
-            cfg = FolderConfig(path=str(path), size=64, context=context)
+            prompts = PROMPTS if context == "picture" else None
+            cfg = FolderConfig(path=str(path), size=64, context=context, prompts=prompts)
             folder = read_folder(cfg, buckets(64, 8))
-            assert len(folder.pictures) == 4 and not folder.left_out and not folder.warnings
+            assert len(folder.pictures) == 4 and not folder.warnings
+            assert [r.file for r in folder.left_out] == ([] if prompts else [PROMPTS])
             assert [p.captions[0] for p in folder.pictures] == [
                 one.said(text) for text in captions(WORLD, one)
             ]
+        lines = (path / PROMPTS).read_text().splitlines()
+        assert lines == [one.said(text) for text in further(WORLD, one)]
     assert folder.pictures[0].enhanced == (captions(WORLD, ALL[-1])[0],)
     with pytest.raises(UserError, match="there is no concept 'hue9'"):
         taught(WORLD, ["hue9"])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.common import facts
+from benchmarks.dopsd_arms import Arm
 from benchmarks.dopsd_costs import Passes, last, passes
 from benchmarks.dopsd_memory import Held, unpack
-from benchmarks.dopsd_plan import Arm
 from benchmarks.dopsd_records import memory_record, methods_records
 from benchmarks.dopsd_rows import Row, over_concepts, share_of
 from benchmarks.study_judge import Result

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import dopsd
+from benchmarks.dopsd_arms import MAIN, recipe_on
 from benchmarks.dopsd_concepts import taught, write_folder
 from benchmarks.dopsd_costs import passes_of
 from benchmarks.dopsd_memory import at_states, growth, measure
-from benchmarks.dopsd_plan import MAIN, Task, plan, recipe_on
+from benchmarks.dopsd_plan import Task, plan
 from benchmarks.study_plan import changed
 from tests.tiny import tiny_zimage
 
@@ -28,7 +29,7 @@ TINY = ["data.samples.prompts=4", "sampling.every=9", "sampling.prompts=1",
         "loop.checkpoint_every=1"]  # fmt: skip
 WORDS = ["--engine", "plain", "--prompts", "8", "--seeds", "2", "--novel", "2", "--steps", "2",
          "--training-seeds", "1", "--concepts", "outline5", "hue4"]  # fmt: skip
-AT_32 = ("dopsd_shapes", "sft_tune_shapes", "dreambooth_shapes", "pso_shapes", "offpolicy_shapes")
+AT_16 = ("dopsd_shapes", "sft_tune_shapes", "dreambooth_shapes", "pso_shapes", "offpolicy_shapes")
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,9 @@ def planned(words: list[str], study: str) -> list[Task]:
 
 
 def test_recipes_have_one_budget() -> None:
-    found = {name: passes_of(RECIPES[name]()).graded for name in AT_32}
-    assert set(found.values()) == {32}, found
-    assert {RECIPES[name]().loop.steps for name in AT_32} == {RECIPES[AT_32[0]]().loop.steps}
+    found = {name: passes_of(RECIPES[name]()).graded for name in AT_16}
+    assert set(found.values()) == {16}, found
+    assert {RECIPES[name]().loop.steps for name in AT_16} == {RECIPES[AT_16[0]]().loop.steps}
 
 
 @pytest.mark.slow
@@ -68,19 +69,25 @@ def test_arms_ask_what_the_issue_asks(words: list[str]) -> None:
     assert decays == [0.0, 0.9, 0.99, 0.999, 0.9999, None]
     main = arms[MAIN].base
     for name, lines in {
-        "form_mu": 1, "frozen": 1, "visits2": 1, "words": 1, "untied": 2, "levels8": 2,
+        "form_mu": 1, "frozen": 1, "visits1": 1, "words": 2, "untied": 2, "levels8": 2,
+        "captions": 1, "blocks": 3,
     }.items():  # fmt: skip
         assert len(difference(main, arms[name].base)) == lines, name
     assert len(arms["levels8"].base.method.student_sigmas) == 8
     assert arms["full"].base.adapter is None and arms["lora"].base.adapter.kind == "lora"
-    assert {"off_samples", "off_teacher"} <= arms.keys()
+    untied, off = arms["untied"].base, arms["off_teacher"].base
+    assert off.data == untied.data and off.method.visits == untied.method.visits == 2
+    assert arms["captions"].base.data.folder.prompts is None
+    assert arms["blocks"].base.adapter.targets == ("attention", "feed_forward")
     args = dopsd.parser().parse_args(["plan", "methods", *words])
     of = dopsd.recipes_of(args)
     assert of("sft_tune_shapes").sampling.sampler == "renoise"
     both = plan("methods", of, "a.safetensors", Path("p"), seeds=3)
-    assert len(both) == len(set(both)) == 6 * 6 * 3
+    assert len(both) == len(set(both)) == 8 * 7 * 3
     shared = {t.directory(Path()) for t in both} & {t.directory(Path()) for t in tasks}
-    assert {path.name for path in shared} == {"dopsd_hue4_0", "dopsd_outline5_0"}
+    assert {path.name for path in shared} == {
+        f"{arm}_{concept}_0" for arm in (MAIN, "captions") for concept in ("hue4", "outline5")
+    }
     other = recipe_on(args.student, 8, None, {}, {})("pso_shapes")
     assert len(other.method.student_sigmas) == 8 and sum(other.method.student_probs) == 1
 
@@ -98,7 +105,7 @@ def test_from_pictures_to_records(
     assert stated.id == "dopsd.teacher_concept_success" and stated.value == pytest.approx(mean)
 
     # jobs of a part are done once, and an interrupted one goes on
-    assert dopsd.main(["run", "methods", *words, "--part", "0/12"]) == 0
+    assert dopsd.main(["run", "methods", *words, "--part", "0/16"]) == 0
     [run] = work.glob("dopsd/*/2_steps/dopsd_outline5_0")
     assert (work / "dopsd" / "pictures" / "outline5" / "0.txt").read_text().startswith("a [V] on")
     for path in (*run.glob("result-*.json"), run / "adapter.safetensors"):
@@ -106,19 +113,19 @@ def test_from_pictures_to_records(
     shutil.rmtree(run / "model")
     shutil.rmtree(max((run / "checkpoints").glob("step_*2")))
     capsys.readouterr()
-    assert dopsd.main(["run", "methods", *words, "--part", "0/12"]) == 0
+    assert dopsd.main(["run", "methods", *words, "--part", "0/16"]) == 0
     said = capsys.readouterr().out
     assert "resumed at step 1" in said and "drawing" not in said  # the same weights as before
     assert {row["step"] for row in read_metrics(run)} == {1, 2}
-    assert dopsd.main(["run", "methods", *words, "--part", "0/12"]) == 0
+    assert dopsd.main(["run", "methods", *words, "--part", "0/16"]) == 0
     assert "job 1" not in capsys.readouterr().out
 
     assert dopsd.main(["table", "methods", *words]) == 0
-    assert "1 of 12 jobs" in capsys.readouterr().out
+    assert "1 of 16 jobs" in capsys.readouterr().out
     assert len(claims.read(results / "dopsd.json")) == 1  # records want every job
     table = json.loads((results / "tables" / "dopsd_methods.json").read_text())
     [row] = table["rows"]
-    assert row["passes"] == {"graded": 32.0, "free": 32.0} and row["name"] == MAIN
+    assert row["passes"] == {"graded": 16.0, "free": pytest.approx(80 / 3)} and row["name"] == MAIN
     assert table["teacher"]["outline5"] == teacher["outline5"]["in context"]["success"]
     [result] = run.glob("result-*.json")
     views = json.loads(result.read_text())["views"]
@@ -127,7 +134,7 @@ def test_from_pictures_to_records(
     assert (docs / "figures" / "dopsd_methods.png").read_bytes().startswith(b"\x89PNG")
 
     # another configuration of a run that is there is named, not mixed in
-    assert dopsd.main(["run", "methods", *words, "method.tether_delta=0.1", "--part", "0/12"]) == 2
+    assert dopsd.main(["run", "methods", *words, "method.tether_delta=0.1", "--part", "0/16"]) == 2
     assert "tether_delta" in capsys.readouterr().err
 
 
