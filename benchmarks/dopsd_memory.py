@@ -105,15 +105,16 @@ def apart(experiment: Experiment) -> dict[str, float]:
 
 def at_states(base: Experiment, grid: Grid, states: int) -> Experiment:
     """D-OPSD's recipe, rolled out on the grid of so many steps with all its states."""
-    return changed(
-        base, {"sampling.steps": states, "method.student_sigmas": levels(tuple(grid(states)))}
-    )
+    return changed(base, {
+        "sampling.steps": states, "method.student_sigmas": levels(tuple(grid(states))),
+        "method.visits": None,
+    })  # fmt: skip
 
 
 def cases(dopsd: Experiment, others: Mapping[str, Experiment], grid: Grid) -> dict[str, Experiment]:
-    """By name: D-OPSD at every number of states, then other methods as they are."""
+    """By name: D-OPSD at every number of states, then it and other methods as they are."""
     found = {f"{k} states": at_states(dopsd, grid, k) for k in STATES}
-    return {**found, **others}
+    return {**found, "D-OPSD": dopsd, **others}
 
 
 def growth(found: Mapping[str, Mapping[str, Any]], metric: str) -> float:

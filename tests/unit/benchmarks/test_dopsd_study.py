@@ -173,6 +173,7 @@ def test_memory_does_not_grow_with_the_states(words: list[str]) -> None:
     folder = write_folder(Shapes(), taught(Shapes(), ["hue4"])[0], place(words, "work") / "hue4")
     base = changed(dopsd.recipes_of(args)("dopsd_shapes"), {"data.folder.path": str(folder)})
     grid = load_family(args.student, torch.device("cpu")).sigmas
+    assert at_states(base, grid, 16).method.visits is None  # all of them
     found = {f"{k} states": measure(at_states(base, grid, k)) for k in (2, 16)}
     assert found["2 states"]["activations_mb"] > 1
     assert growth(found, "activations_mb") == pytest.approx(1, abs=0.02)
