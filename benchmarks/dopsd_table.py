@@ -12,6 +12,7 @@ from benchmarks import common, pages
 from benchmarks.dopsd_concepts import Taught
 from benchmarks.dopsd_costs import passes_of
 from benchmarks.dopsd_judge import MANY, Judge
+from benchmarks.dopsd_pictures import write_pictures
 from benchmarks.dopsd_plan import Task
 from benchmarks.dopsd_records import OVER, SUCCESS, methods_records
 from benchmarks.dopsd_rows import Row, by_concept, gather, main_row, over_concepts
@@ -100,7 +101,7 @@ def write_study(
     if seconds:
         table["second"] = seconds
     common.write_json(where.results / "tables" / f"dopsd_{name}.json", table)
-    text = page(name, rows, against, judge)
+    text = page(name, write_pictures(name, tasks, rows, judge), rows, against, judge)
     if seconds:
         text += second_page(seconds)
     picture = where.docs / "figures" / f"dopsd_{name}.png"
@@ -131,7 +132,8 @@ def row_json(row: Row, main: Row | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def page(name: str, rows: Sequence[Row], against: Held, judge: Judge) -> str:
+def page(name: str, drawn: str, rows: Sequence[Row], against: Held, judge: Judge) -> str:
+    """Pictures first: `drawn` is their part."""
     args, main = judge.args, main_row(rows)
     titles = ["", "runs", "success over the teacher's"]
     lines = [
@@ -140,8 +142,9 @@ def page(name: str, rows: Sequence[Row], against: Held, judge: Judge) -> str:
         for row in rows
     ]  # fmt: skip
     text = (
-        f"# D-OPSD on Shapes: {name}\n\nFour pictures of each concept, {args.novel} novel prompts "
-        f"and {len(judge.old)} test prompts x {len(judge.seeds)} seeds, the same noise for all. "
+        f"# D-OPSD on Shapes: {name}\n\n{drawn}"
+        f"Four pictures of each concept, {args.novel} novel prompts and {len(judge.old)} test "
+        f"prompts x {len(judge.seeds)} seeds, the same noise for all. "
         + LEGEND + "\n" + pages.markdown([*titles, *(title for title, _, _ in CONCEPT)], lines)
         + "\nTest prompts, minus the untouched student:\n\n"
         + pages.markdown(["", *(title for title, _, _ in OLD)],

@@ -10,19 +10,25 @@ import pytest
 import torch
 from benchmarks import dopsd
 from benchmarks.dopsd_arms import MAIN, recipe_on
-from benchmarks.dopsd_concepts import taught, write_folder
+from benchmarks.dopsd_concepts import pictures, taught, write_folder
 from benchmarks.dopsd_costs import passes_of
+from benchmarks.dopsd_judge import VIEWS, Judge
 from benchmarks.dopsd_memory import at_states, growth, measure
+from benchmarks.dopsd_pictures import PROMPTS, draw
 from benchmarks.dopsd_plan import Task, plan
+from benchmarks.picture_rows import APART, GAP, LABEL, LINE, MARGIN, TILE
 from benchmarks.study_plan import changed
+from PIL import Image
 from tests.tiny import tiny_zimage
 
 from fewstep import claims
+from fewstep.evaluate.generate import generate
 from fewstep.experiment.codec import difference
 from fewstep.experiment.models import load_family
 from fewstep.methods.dopsd import DOPSDConfig
 from fewstep.recipes import RECIPES
 from fewstep.runs import read_metrics
+from fewstep.shapes import Pixels
 from fewstep.worlds.shapes.world import Shapes
 
 TINY = ["data.samples.prompts=4", "sampling.every=9", "sampling.prompts=1",
@@ -132,10 +138,35 @@ def test_from_pictures_to_records(
     assert row["figures"]["few.kid_change"]["value"] == views["few"]["kid_change"]
     assert views["few"]["success"] <= views["few"]["right"]
     assert (docs / "figures" / "dopsd_methods.png").read_bytes().startswith(b"\x89PNG")
+    # first come pictures of the one concept that has a run: truth, two ways before, the run
+    [shown] = (docs / "figures").glob("dopsd_methods_pictures_*.png")
+    assert shown.read_bytes().startswith(b"\x89PNG") and shown.stem.endswith("_outline5")
+    with Image.open(shown) as sheet:
+        width, height = (2 * MARGIN + 4 * (TILE + GAP) + more for more in (LABEL + APART, 6 * LINE))
+        assert sheet.size == (width, height)  # four rows below a prompt of four lines
+    page = (docs / "dopsd_methods.md").read_text()
+    assert f"](figures/{shown.name})" in page[: page.index("| runs |")]
 
     # another configuration of a run that is there is named, not mixed in
     assert dopsd.main(["run", "methods", *words, "method.tether_delta=0.1", "--part", "0/16"]) == 2
     assert "tether_delta" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_pictures_that_are_shown_are_those_that_are_judged(words: list[str]) -> None:
+    args = dopsd.parser().parse_args(["table", "methods", *words, "--novel", "9"])
+    judge, [one] = Judge(args, dopsd.recipes_of(args)("dopsd_shapes")), taught(Shapes(), ["hue4"])
+    student, said = judge.student, tuple(map(one.said, judge.texts(one)))
+    drawn = draw(one, student, judge)
+    for view in VIEWS:
+        judged = generate(student, student.backbone, judge.spec(student, view, said))
+        torch.testing.assert_close(drawn[view], judged[::2][: PROMPTS[view]])
+    beside = draw(one, student, judge, pictures(judge.world, one)[:1])
+    kept: list[Pixels] = []
+    judge.judged = lambda one, keys, draw: kept.append(draw()) or {}
+    judge.in_context(one, student)
+    torch.testing.assert_close(beside["few"], kept[0][::2][:8])
+    assert not torch.allclose(beside["few"], drawn["few"], atol=1e-2)
 
 
 @pytest.mark.slow
