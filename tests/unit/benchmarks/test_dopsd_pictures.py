@@ -92,13 +92,13 @@ def test_every_picture_is_in_its_row_and_column(tmp_path: Path) -> None:
     write_rows(path := tmp_path / "figures" / "rows.png", ["before", "after"], blocks)
     sheet = np.asarray(Image.open(path).convert("L"))
     step, left = TILE + GAP, LABEL + MARGIN
-    middles = [left + step * i + TILE // 2 for i in range(3)]
-    middles.append(left + 3 * step + APART + TILE // 2)
-    bottom = len(sheet) - MARGIN - GAP - TILE // 2
-    tiles = sheet[np.ix_([bottom - step, bottom], middles)] / 255
-    expected = torch.cat([levels.view(2, 3), levels[[0, 3], None] / 2], 1)
-    assert np.allclose(tiles, expected.numpy(), atol=1 / 255)
-    # nothing is written into the pictures, nor past the edge of the sheet
+    top = len(sheet) - MARGIN - 2 * step
+    for y, row in enumerate(torch.cat([levels.view(2, 3), levels[[0, 3], None] / 2], 1)):
+        for x, level in enumerate(row.tolist()):
+            right, down = left + step * x + APART * (x == 3), top + step * y
+            tile = sheet[down : down + TILE, right : right + TILE]
+            assert np.allclose(tile / 255, level, atol=1 / 255), (x, y)
+    # nothing is written past the edges
     assert (sheet[:, -MARGIN:] == 255).all() and (sheet[:, :MARGIN] == 255).all()
     with pytest.raises(ValueError, match=r"'4 steps' needs 1 rows of 3 pictures, got .*\[3, 3\]"):
         write_rows(path, ["before"], blocks)

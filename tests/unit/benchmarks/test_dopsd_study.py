@@ -14,9 +14,11 @@ from benchmarks.dopsd_concepts import pictures, taught, write_folder
 from benchmarks.dopsd_costs import passes_of
 from benchmarks.dopsd_judge import VIEWS, Judge
 from benchmarks.dopsd_memory import at_states, growth, measure
-from benchmarks.dopsd_pictures import PROMPTS, draw
+from benchmarks.dopsd_pictures import PROMPTS, draw, drawings
 from benchmarks.dopsd_plan import Task, plan
+from benchmarks.dopsd_rows import gather
 from benchmarks.picture_rows import APART, GAP, LABEL, LINE, MARGIN, TILE
+from benchmarks.study_judge import read_result
 from benchmarks.study_plan import changed
 from PIL import Image
 from tests.tiny import tiny_zimage
@@ -170,6 +172,28 @@ def test_pictures_that_are_shown_are_those_that_are_judged(words: list[str]) -> 
 
 
 @pytest.mark.slow
+def test_the_rows_of_the_pictures_are_the_models_of_their_names(words: list[str]) -> None:
+    assert dopsd.main(["run", "methods", *words, "--part", "0/16"]) == 0  # it may be there
+    args = dopsd.parser().parse_args(["table", "methods", *words])
+    judge, tasks = Judge(args, dopsd.recipes_of(args)("dopsd_shapes")), planned(words, "methods")
+    run, one = tasks[0].directory(judge.runs), tasks[0].taught
+    rows = gather(tasks, {tasks[0]: read_result(judge.result_path(tasks[0]))})
+    found = drawings(one, tasks, rows, judge)
+    shown = pictures(judge.world, one)[:1]
+    own = {
+        "in context, before": draw(one, judge.student, judge, shown),
+        "told alone, before": draw(one, judge.student, judge),
+        "method: D-OPSD": draw(one, judge.load(str(run / "model")), judge),
+    }
+    assert list(found) == ["true picture", *own]
+    for name, by_view in own.items():
+        for view in VIEWS:
+            assert torch.equal(found[name][view], by_view[view])
+    few = [of["few"] for of in found.values()]
+    assert not any(torch.equal(a, b) for i, a in enumerate(few) for b in few[:i])
+
+
+@pytest.mark.slow
 def test_a_second_concept_begins_with_the_model_of_the_first(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +209,7 @@ def test_a_second_concept_begins_with_the_model_of_the_first(
     table = json.loads((results / "tables" / "dopsd_two.json").read_text())
     [pair] = table["second"]
     assert (pair["first"], pair["second"]) == ("outline5", "hue4")
+    assert "_pictures_" not in (place(words, "docs") / "dopsd_two.md").read_text()
     assert dopsd.main(["table", "stack", *words]) == 2
     assert "needs --sda FILE" in capsys.readouterr().err
     # an adapter of this student serves as SDA's; at strength 0 it changes nothing
