@@ -78,8 +78,9 @@ def assistant_directory(args: argparse.Namespace) -> Path:
 def tasks_of(args: argparse.Namespace, of: Recipes) -> list[Task]:
     file = str(assistant_directory(args) / "adapter.safetensors")
     return plan(
-        args.study, of, file, pictures_of(args), concepts=args.concepts, seeds=args.training_seeds
-    )
+        args.study, of, file, pictures_of(args), concepts=args.concepts, seeds=args.training_seeds,
+        others=args.other_seeds,
+    )  # fmt: skip
 
 
 def pictures_of(args: argparse.Namespace) -> Path:
@@ -141,7 +142,11 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--part", type=common.part, default=(0, 1), help="i/n: every n-th job")
     found.add_argument("--steps", type=int, help="steps of each training")
     found.add_argument("--training-seeds", type=int, default=SEEDS)
+    found.add_argument("--other-seeds", type=int,
+                       help="training seeds of all arms but the recipe, if fewer")  # fmt: skip
     found.add_argument("--novel", type=int, default=NOVEL, help="novel prompts of each concept")
+    found.add_argument("--few", action="store_true",
+                       help="judge at the student's own steps alone, not at 30 too")  # fmt: skip
     found.add_argument("--concepts", nargs="+", default=(), choices=tuple(ROSTER), metavar="NAME")
     found.add_argument("--student", default="runs/ladd_shapes/model", help="a model directory")
     found.add_argument("--student-steps", type=int, default=4)

@@ -70,6 +70,7 @@ class Judge:
         """Runs of one student: trained anew it keeps its name, not its weights."""
         self.old = tuple(dict.fromkeys(self.world.prompts("test", args.prompts)))
         self.seeds = tuple(range(args.seeds))
+        self.views: tuple[View, ...] = ("few",) if args.few else VIEWS
         self.ways: Mapping[View, Way] = {
             "few": Way(self.student.sigmas(base.sampling.steps), self.student.sampler),
             "many": Way(self.student.sigmas(MANY), "euler"),
@@ -170,7 +171,7 @@ class Judge:
     def prepare(self, task: Task) -> None:
         """What all runs of a concept are held against; whichever process comes first draws it."""
         with alone(self.where.measured):
-            for view in VIEWS:
+            for view in self.views:
                 self.old_values(self.student, view)
             self.concept(task.taught, self.student, told="words")
 
@@ -178,7 +179,8 @@ class Judge:
         """What decides a result besides the weights."""
         return {
             "split": "test", "prompts": len(self.old), "novel": self.args.novel,
-            "seeds": list(self.seeds), "many": MANY, "engine": self.base.engine,
+            "seeds": list(self.seeds), "many": MANY if "many" in self.views else None,
+            "engine": self.base.engine,
             "world": self.rules,
         }  # fmt: skip
 
@@ -201,7 +203,7 @@ class Judge:
         rows = read_metrics(directory)
         family = self.load(str(directory / "model"))
         views: dict[str, dict[str, float]] = {}
-        for view in VIEWS:
+        for view in self.views:
             of_concept = self.concept(task.taught, family, view)
             views[view] = self.concept_values(task.taught, of_concept)
             views[view] |= self.old_values(family, view)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from benchmarks.dopsd_concepts import Kind, Taught, pictures
-from benchmarks.dopsd_judge import VIEWS, Judge, View
+from benchmarks.dopsd_judge import Judge, View
 from benchmarks.dopsd_plan import Task
 from benchmarks.dopsd_rows import Row
 from benchmarks.picture_rows import Block, write_rows
@@ -36,19 +36,21 @@ def write_pictures(name: str, tasks: Sequence[Task], rows: Sequence[Row], judge:
     shown = chosen(tasks, rows)
     if not shown or len({task.arm.name for task in tasks}) == 1:
         return ""
-    steps = {view: len(judge.ways[view].sigmas) - 1 for view in VIEWS}
+    steps = {view: len(judge.ways[view].sigmas) - 1 for view in judge.views}
     text = (
         "Each column is one prompt with one noise, [V] standing for the concept; the rows are true "
         f"pictures, the student before training, and each arm's run of training seed {SEED}, at "
-        f"{steps['few']} steps and, the first {PROMPTS['many']} prompts again, at "
-        f"{steps['many']}.\n\n"
+        f"{steps['few']} steps"
     )
+    if "many" in steps:
+        text += f" and, the first {PROMPTS['many']} prompts again, at {steps['many']}"
+    text += ".\n\n"
     for one in shown:
         drawn = drawings(one, tasks, rows, judge)
         blocks = [
             Block(f"{one.name}, {steps[view]} steps", asked(one, view, judge.texts(one)),
                   [own[view] for own in drawn.values()])
-            for view in VIEWS
+            for view in judge.views
         ]  # fmt: skip
         path = judge.where.docs / "figures" / f"dopsd_{name}_pictures_{one.name}.png"
         write_rows(path, list(drawn), blocks)
@@ -83,7 +85,7 @@ def drawings(
             for task in tasks if (task.taught, task.seed) == (one, SEED)}  # fmt: skip
     truth = true_pictures(judge.world, one, judge.texts(one)[: PROMPTS["few"]])
     found: dict[str, Drawn] = {
-        "true picture": {view: truth[: PROMPTS[view]] for view in VIEWS},
+        "true picture": {view: truth[: PROMPTS[view]] for view in judge.views},
         "in context, before": draw(one, judge.student, judge, pictures(judge.world, one)[:1]),
         "told alone, before": draw(one, judge.student, judge),
     }
@@ -105,7 +107,7 @@ def true_pictures(world: Shapes, one: Taught, texts: Sequence[str]) -> Pixels:
 def draw(one: Taught, family: ZImage, judge: Judge, beside: Pixels | None = None) -> Drawn:
     """With the first seed that is judged; each prompt read beside the picture if there is one."""
     found: dict[View, Pixels] = {}
-    for view in VIEWS:
+    for view in judge.views:
         spec = judge.spec(family, view, asked(one, view, judge.texts(one)))
         spec = replace(spec, seeds=judge.seeds[:1])
         context = None if beside is None else beside[[0] * len(spec.prompts)]

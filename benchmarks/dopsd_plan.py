@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.dopsd_arms import Arm, Recipes, ablations, methods, recipe_alone
+from benchmarks.dopsd_arms import MAIN, Arm, Recipes, ablations, methods, recipe_alone
 from benchmarks.dopsd_concepts import ROSTER, Taught, pairs, taught
 from benchmarks.study_plan import Job, Variant, changed
 
@@ -79,17 +79,19 @@ SEEDS = 3
 
 def plan(
     name: str, of: Recipes, assistant: str, pictures: Path, *,
-    concepts: Sequence[str] = (), seeds: int = SEEDS,
+    concepts: Sequence[str] = (), seeds: int = SEEDS, others: int | None = None,
 ) -> list[Task]:  # fmt: skip
     """Every run of a study; all arms and concepts of a seed before the next seed. `of` makes the
-    experiment of a recipe on the student."""
+    experiment of a recipe on the student; arms but the recipe have `others` seeds where that is
+    fewer."""
     kind, world = STUDIES[name], Shapes()
+    fewer = seeds if others is None else others
     arms = kind.arms(of, assistant)
     chosen = concepts or kind.concepts
 
     def of_seed(seed: int) -> Iterator[Task]:
         if not kind.second:
-            for arm in arms:
+            for arm in arms if seed < fewer else [arm for arm in arms if arm.name == MAIN]:
                 for one in taught(world, chosen):
                     yield Task(arm=arm, taught=one, seed=seed, pictures=pictures)
             return

@@ -11,13 +11,14 @@ from typing import Any
 from benchmarks import common, pages
 from benchmarks.dopsd_concepts import Taught
 from benchmarks.dopsd_costs import passes_of
-from benchmarks.dopsd_judge import MANY, Judge
+from benchmarks.dopsd_judge import MANY, Judge, View
 from benchmarks.dopsd_pictures import write_pictures
 from benchmarks.dopsd_plan import Task
 from benchmarks.dopsd_records import OVER, SUCCESS, methods_records
-from benchmarks.dopsd_rows import Row, by_concept, gather, main_row, over_concepts
+from benchmarks.dopsd_rows import Row, by_concept, gather, main_row
+from benchmarks.dopsd_two import second, second_page
 from benchmarks.pages import percent, shown
-from benchmarks.study_judge import Result, read_result
+from benchmarks.study_judge import read_result
 from rich.console import Console
 
 from fewstep import claims
@@ -73,6 +74,11 @@ def cell(metric: str, e: Estimate) -> str:
     return percent(e) if metric.startswith(IN_PERCENT) else shown(e)
 
 
+def told(columns: Sequence[Column], views: Sequence[View]) -> list[Column]:
+    """Those of views that were judged."""
+    return [column for column in columns if column[1] in views]
+
+
 def cells(columns: Sequence[Column], of: Callable[[str, str], Estimate]) -> list[str]:
     return [cell(metric, of(view, metric)) for _, view, metric in columns]
 
@@ -95,7 +101,7 @@ def write_study(
         "schema": 1, **made, **judge.facts(), "jobs": len(tasks), "done": len(results),
         "student": judge.student.fingerprint(), "teacher": dict(against.teacher),
         "untouched": dict(against.untouched), "words": dict(against.words),
-        "rows": [row_json(row, main_row(rows)) for row in rows],
+        "rows": [row_json(row, main_row(rows), judge.views) for row in rows],
     }  # fmt: skip
     seconds = second(tasks, results)
     if seconds:
@@ -117,15 +123,16 @@ def write_study(
     return 0
 
 
-def row_json(row: Row, main: Row | None) -> dict[str, Any]:
+def row_json(row: Row, main: Row | None, views: Sequence[View]) -> dict[str, Any]:
     cost = passes_of(row.arm.base)
-    columns = (*CONCEPT, *OLD)
     return {
         "name": row.arm.name, "question": row.arm.question, "level": row.arm.level,
         "runs": len(row.results), "minutes": row.minutes, "passes": cost._asdict(),
-        "figures": {f"{v}.{m}": row.of(v, m).to_json() for _, v, m in columns},
+        "figures": {
+            f"{v}.{m}": row.of(v, m).to_json() for _, v, m in told((*CONCEPT, *OLD), views)
+        },
         "minus_main": {} if main is None or row is main else {
-            f"{v}.{m}": row.minus(main, v, m).to_json() for _, v, m in PAIRED
+            f"{v}.{m}": row.minus(main, v, m).to_json() for _, v, m in told(PAIRED, views)
         },
         "success": {f"{c} {s}": x for (c, s), x in row.found("few", "success").items()},
         "failed": {f"{c} {s}": r.failed for (c, s), r in row.results.items() if r.failed},
@@ -135,26 +142,27 @@ def row_json(row: Row, main: Row | None) -> dict[str, Any]:
 def page(name: str, drawn: str, rows: Sequence[Row], against: Held, judge: Judge) -> str:
     """Pictures first: `drawn` is their part."""
     args, main = judge.args, main_row(rows)
+    concept, old, paired = (told(of, judge.views) for of in (CONCEPT, OLD, PAIRED))
     titles = ["", "runs", "success over the teacher's"]
     lines = [
         [row.label, str(len(row.results)), percent(row.over(against.teacher, "few", "success")),
-         *cells(CONCEPT, row.of)]
+         *cells(concept, row.of)]
         for row in rows
     ]  # fmt: skip
     text = (
         f"# D-OPSD on Shapes: {name}\n\n{drawn}"
         f"Four pictures of each concept, {args.novel} novel prompts and {len(judge.old)} test "
         f"prompts x {len(judge.seeds)} seeds, the same noise for all. "
-        + LEGEND + "\n" + pages.markdown([*titles, *(title for title, _, _ in CONCEPT)], lines)
+        + LEGEND + "\n" + pages.markdown([*titles, *(title for title, _, _ in concept)], lines)
         + "\nTest prompts, minus the untouched student:\n\n"
-        + pages.markdown(["", *(title for title, _, _ in OLD)],
-                         [[row.label, *cells(OLD, row.of)] for row in rows])
+        + pages.markdown(["", *(title for title, _, _ in old)],
+                         [[row.label, *cells(old, row.of)] for row in rows])
     )  # fmt: skip
     if main is not None and len(rows) > 1:
         others = [row for row in rows if row is not main]
         text += f"\nMinus {main.label}, paired by concept and training seed:\n\n" + pages.markdown(
-            ["", *(f"{view}: {title}" for title, view, _ in PAIRED)],
-            [[row.label, *cells(PAIRED, partial(row.minus, main))]
+            ["", *(f"{view}: {title}" for title, view, _ in paired)],
+            [[row.label, *cells(paired, partial(row.minus, main))]
              for row in others],
         )  # fmt: skip
     text += "\nSuccess by concept, mean of the training seeds:\n\n" + by_concept_table(
@@ -185,43 +193,6 @@ def gone(rows: Sequence[Row]) -> str:
     lines = [f"- {row.label}, {concept}, training seed {seed}: {r.failed}"
              for row in rows for (concept, seed), r in row.results.items() if r.failed]  # fmt: skip
     return "\nWithout pictures:\n\n" + "\n".join(lines) + "\n" if lines else ""
-
-
-def second(tasks: Sequence[Task], results: Mapping[Task, Result]) -> list[dict[str, Any]]:
-    """Of each second concept: its own success, and the first's before and after."""
-    found: list[dict[str, Any]] = []
-    for task in tasks:
-        if task.first is None or task not in results or task.first not in results:
-            continue
-        own = results[task].views
-        if own:
-            found.append({
-                "first": task.first.taught.name, "second": task.taught.name, "seed": task.seed,
-                "before": results[task.first].views["few"]["success"],
-                "after": own["first"]["success"], "learnt": own["few"]["success"],
-                "adherence_change": own["few"]["adherence_change"],
-            })  # fmt: skip
-    return found
-
-
-def second_page(found: Sequence[Mapping[str, Any]]) -> str:
-    columns = ("before", "after", "learnt", "adherence_change")
-    pairs = dict.fromkeys((row["first"], row["second"]) for row in found)
-    lines = []
-    for first, name in pairs:
-        own = [row for row in found if (row["first"], row["second"]) == (first, name)]
-        means = [sum(row[c] for row in own) / len(own) for c in columns]
-        lines.append([f"{first}, then {name}", str(len(own)), *(f"{100 * x:.0f} %" for x in means)])
-    kept = over_concepts(
-        {(f"{r['first']} {r['second']}", r["seed"]): r["after"] - r["before"] for r in found}
-    )
-    return (
-        "\nTwo concepts one after the other, the second by a word of its own on the model that has "
-        "learnt the first:\n\n"
-        + pages.markdown(["", "runs", "first, before", "first, after", "second",
-                          "adherence on test prompts, minus untouched"], lines)
-        + f"\nThe first, after minus before: {percent(kept)}.\n"
-    )  # fmt: skip
 
 
 def figure(rows: Sequence[Row], against: Held, path: Path) -> None:

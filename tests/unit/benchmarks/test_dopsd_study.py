@@ -92,6 +92,9 @@ def test_arms_ask_what_the_issue_asks(words: list[str]) -> None:
     assert of("sft_tune_shapes").sampling.sampler == "renoise"
     both = plan("methods", of, "a.safetensors", Path("p"), seeds=3)
     assert len(both) == len(set(both)) == 8 * 7 * 3
+    fewer = plan("methods", of, "a.safetensors", Path("p"), seeds=3, others=1)
+    assert fewer[: 8 * 7] == both[: 8 * 7] and len(fewer) == 8 * 7 + 2 * 7
+    assert {(t.arm.name, t.seed) for t in fewer[8 * 7 :]} == {(MAIN, 1), (MAIN, 2)}
     shared = {t.directory(Path()) for t in both} & {t.directory(Path()) for t in tasks}
     assert {path.name for path in shared} == {
         f"{arm}_{concept}_0" for arm in (MAIN, "captions") for concept in ("hue4", "outline5")
@@ -210,6 +213,14 @@ def test_a_second_concept_begins_with_the_model_of_the_first(
     [pair] = table["second"]
     assert (pair["first"], pair["second"]) == ("outline5", "hue4")
     assert "_pictures_" not in (place(words, "docs") / "dopsd_two.md").read_text()
+    # judged anew, without training, at the student's own steps alone
+    few = [*words[: words.index("--set")], "--few", *words[words.index("--set") :]]
+    assert dopsd.main(["run", "two", *few]) == 0
+    assert "train 1/2" not in capsys.readouterr().out
+    assert dopsd.main(["table", "two", *few]) == 0
+    [row] = json.loads((results / "tables" / "dopsd_two.json").read_text())["rows"]
+    assert {name.partition(".")[0] for name in row["figures"]} == {"few"}
+    assert "30 steps" not in (place(words, "docs") / "dopsd_two.md").read_text()
     assert dopsd.main(["table", "stack", *words]) == 2
     assert "needs --sda FILE" in capsys.readouterr().err
     # an adapter of this student serves as SDA's; at strength 0 it changes nothing
