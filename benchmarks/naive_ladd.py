@@ -46,10 +46,10 @@ class NaiveLADD:
         with torch.no_grad():
             x0_hat = ladd.denoise(batch, rng, ladd.cfg.probs(step))
             sigma, eps = ladd.draw_renoise(batch, rng)
-            fake_view = ladd.view(x0_hat, sigma, eps, batch.cond)
+            fake_view = ladd.judge.view(x0_hat, sigma, eps, batch.cond)
             if ladd.cfg.renoise == "independent":
                 sigma, eps = ladd.draw_renoise(batch, rng)
-            real_view = ladd.view(batch.x0, sigma, eps, batch.cond)
+            real_view = ladd.judge.view(batch.x0, sigma, eps, batch.cond)
         fake, real = ladd.judge(fake_view), ladd.judge(real_view)
         return ladd.game.real(real).mean() + ladd.game.fake(fake).mean(), {}
 
@@ -58,5 +58,5 @@ class NaiveLADD:
         same = Rng(self.seed, step, "heads", batch.ids, rng.device)
         x0_hat = ladd.denoise(batch, same, ladd.cfg.probs(step))
         sigma, eps = ladd.draw_renoise(batch, same)
-        fake = ladd.judge(ladd.view(x0_hat, sigma, eps, batch.cond))
+        fake = ladd.judge(ladd.judge.view(x0_hat, sigma, eps, batch.cond))
         return ladd.game.student(fake).mean(), {}

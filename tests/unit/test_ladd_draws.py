@@ -124,9 +124,9 @@ def test_misaligned_pairs_are_real_pictures_under_another_text() -> None:
     assert_close(found["loss"], found["real_loss"] + fakes)
     sigma, eps = method.draw_renoise(batch, Rng(1, 0, "x", batch.ids))
     rolled = Batch(ids=batch.ids, x0=batch.x0, cond=batch.cond[[1, 2, 3, 0]])
-    view = method.view(rolled.x0, sigma, eps, rolled.cond)
+    view = method.judge.view(rolled.x0, sigma, eps, rolled.cond)
     expected = (1 + method.judge(view)).relu().mean()
-    assert_close(method.misaligned_loss(batch, sigma, eps), expected)
+    assert_close(method.judge.misaligned_loss(batch, sigma, eps, method.game), expected)
 
 
 def test_misaligned_pairs_with_equal_texts_count_nothing() -> None:

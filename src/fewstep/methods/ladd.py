@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, assert_never
 
@@ -25,15 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.data.batches import Batch
-from fewstep.families.base import Backbone, Cond
+from fewstep.families.base import Backbone
 from fewstep.flow import path, sigmas
 from fewstep.methods.base import Logs, Phase
 from fewstep.methods.health import health, spread
+from fewstep.methods.judge import Fake, Judge
 from fewstep.methods.losses import Adversarial, AdversarialName, adversarial, r1_approx, r1_exact
 from fewstep.nets.ema import Ema
 from fewstep.nets.heads import Heads, HeadsConfig
 from fewstep.rng import Rng
-from fewstep.shapes import Latent, Logits, Sigma, Tokens
+from fewstep.shapes import Latent, Sigma
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,27 +113,6 @@ class LADDConfig:
         return self.warmup_probs if step < self.warmup_steps else self.student_probs
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """A batch as the heads see it: the teacher's features of re-noised pictures, in context."""
-
-    features: tuple[Tokens, ...]
-    sigma: Sigma
-    pooled: Tensor
-    grid: tuple[int, int]
-
-    def detached(self) -> View:
-        return replace(self, features=tuple(f.detach() for f in self.features))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fake:
-    """The student's estimates and the teacher's view of them, with the graph of both."""
-
-    x0_hat: Latent
-    view: View
-
-
 Fakes = dict[tuple[str, ...], Fake]
 """What the heads' phase hands to the student's phase, by the sample ids of the micro-batch."""
 
@@ -153,20 +133,11 @@ class LADD:
     ) -> None:
         if any(p.requires_grad for p in teacher.parameters()):
             raise ValueError("LADD's teacher must be frozen: call teacher.requires_grad_(False)")
-        outside = [layer for layer in cfg.layers if not 0 <= layer < teacher.depth]
-        if outside:
-            raise ValueError(
-                f"method.layers must lie in 0 .. {teacher.depth - 1} for this teacher, "
-                f"got {outside}"
-            )
-        if heads.count != len(cfg.layers):
-            raise ValueError(
-                f"method.layers names {len(cfg.layers)} blocks, but there are {heads.count} heads"
-            )
         self.cfg = cfg
         self.student = student
         self.teacher = teacher
         self.heads = heads
+        self.judge = Judge(teacher, heads, cfg.layers)
         self.ema = Ema(student, decay=cfg.ema_decay, warmup=cfg.ema_warmup)
         self.game: Adversarial = adversarial(cfg.loss)
         self.modules: Mapping[str, nn.Module] = {
@@ -197,7 +168,7 @@ class LADD:
         with torch.no_grad() if fakes is None else nullcontext():
             x0_hat = self.denoise(batch, rng, self.cfg.probs(step))
             sigma, eps = self.draw_renoise(batch, rng)
-            fake_view = self.view(x0_hat, sigma, eps, batch.cond)
+            fake_view = self.judge.view(x0_hat, sigma, eps, batch.cond)
         if fakes is not None:
             fakes[batch.ids] = Fake(x0_hat=x0_hat, view=fake_view)
         fake = self.judge(fake_view.detached())
@@ -205,7 +176,7 @@ class LADD:
         if self.cfg.renoise == "independent":
             sigma, eps = self.draw_renoise(batch, rng)
         with torch.no_grad():
-            real_view = self.view(batch.x0, sigma, eps, batch.cond)
+            real_view = self.judge.view(batch.x0, sigma, eps, batch.cond)
         if self.cfg.r1 == "exact":
             for tokens in real_view.features:
                 tokens.requires_grad_()
@@ -215,7 +186,8 @@ class LADD:
         logs = {"real_loss": real_loss, "fake_loss": fake_loss}
         if self.cfg.misaligned_weight > 0:
             w = self.cfg.misaligned_weight
-            logs["misaligned_loss"] = misaligned = self.misaligned_loss(batch, sigma, eps)
+            misaligned = self.judge.misaligned_loss(batch, sigma, eps, self.game)
+            logs["misaligned_loss"] = misaligned
             # Weights of all fakes sum to one, so real and fake stay balanced.
             fake_loss = (fake_loss + w * misaligned) / (1 + w)
         loss = real_loss + fake_loss
@@ -229,7 +201,7 @@ class LADD:
                 std = self.cfg.r1_noise_std
                 with torch.no_grad():
                     near = batch.x0 + std * rng.randn_like(batch.x0)
-                    near_view = self.view(near, sigma, eps, batch.cond)
+                    near_view = self.judge.view(near, sigma, eps, batch.cond)
                 logs["r1"] = r1 = r1_approx(real, self.judge(near_view), std)
                 loss = loss + self.cfg.r1_weight * r1
             case _:
@@ -259,36 +231,6 @@ class LADD:
     def draw_renoise(self, batch: Batch, rng: Rng) -> tuple[Sigma, Latent]:
         sigma = sigmas.logit_normal(rng, self.cfg.renoise_mean, self.cfg.renoise_std)
         return sigma, rng.randn_like(batch.x0)
-
-    def view(self, x0: Latent, sigma: Sigma, eps: Latent, cond: Cond) -> View:
-        """The frozen teacher's features of x0 re-noised to sigma."""
-        x = path.interpolate(x0, eps, sigma)
-        return View(
-            features=tuple(self.teacher.features(x, sigma, cond, self.cfg.layers)),
-            sigma=sigma,
-            pooled=cond.pooled(),
-            grid=self.teacher.token_grid(x),
-        )
-
-    def judge(self, view: View) -> Logits:
-        return self.heads(view.features, view.sigma, view.pooled, view.grid)
-
-    def misaligned_loss(self, batch: Batch, sigma: Sigma, eps: Latent) -> Tensor:
-        """Real pictures under the text of the next sample of the micro-batch, judged as fakes.
-
-        The re-noising is that of the real pairs, so only the text can tell them apart. A neighbour
-        with the very same condition is no fake and counts as zero. This is the one term whose
-        pairs depend on how a batch is split into micro-batches.
-        """
-        b = len(batch)
-        cond = batch.cond[[(i + 1) % b for i in range(b)]]
-        differs = torch.tensor(
-            [not torch.equal(a, c) for a, c in zip(batch.cond.tokens, cond.tokens, strict=True)],
-            device=batch.x0.device,
-        )
-        with torch.no_grad():
-            view = self.view(batch.x0, sigma, eps, cond)
-        return (self.game.fake(self.judge(view)).mean(1) * differs).mean()
 
     def check(self, batch: Batch) -> None:
         if len(batch) > 1:
