@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +32,7 @@ from fewstep.families.directory import (
     load_part,
 )
 from fewstep.families.pictures import PictureReader
+from fewstep.families.tap import tap
 from fewstep.families.text import read
 from fewstep.flow import sigmas
 from fewstep.flow.sample import SamplerName
@@ -40,10 +40,6 @@ from fewstep.shapes import Latent, Pixels, Sigma, Tokens
 
 PICTURE_ENCODER = "picture_encoder"
 """Folder inside a model directory that holds a Qwen3-VL (its vision tower is what is read)."""
-
-
-class _Deepest(Exception):
-    """Raised by the hook on the deepest tapped block: nothing after it is needed."""
 
 
 class ZImageBackbone(Backbone):
@@ -81,7 +77,7 @@ class ZImageBackbone(Backbone):
     def features(self, x: Latent, sigma: Sigma, cond: Cond, layers: Sequence[int]) -> list[Tokens]:
         self.check_layers(layers)
         rows, columns = self.token_grid(x)
-        with self._tap(max(layers), set(layers)) as seen:
+        with tap(self.transformer.layers, layers) as seen:
             self(x, sigma, cond)
         # image tokens come first, then their padding and the text
         return [seen[i][:, : rows * columns].float() for i in layers]
@@ -90,35 +86,6 @@ class ZImageBackbone(Backbone):
         wrong = [i for i in layers if not 0 <= i < self.depth]
         if wrong or not layers:
             raise ValueError(f"layers must be within 0..{self.depth - 1}, got {list(layers)}")
-
-    @contextmanager
-    def _tap(self, deepest: int, layers: set[int]) -> Iterator[dict[int, Tensor]]:
-        """Record block outputs and leave the forward pass after the deepest one.
-
-        Under activation checkpointing the recomputation in backward() may run the hooks again:
-        a block that is recorded already is left alone, so gradients are those of one plain pass.
-        """
-        seen: dict[int, Tensor] = {}
-
-        def recorder(i: int) -> Callable[[nn.Module, object, Tensor], None]:
-            def hook(_module: nn.Module, _inputs: object, out: Tensor) -> None:
-                if i in seen:
-                    return
-                seen[i] = out
-                if i == deepest:
-                    raise _Deepest
-
-            return hook
-
-        blocks = self.transformer.layers
-        handles = [blocks[i].register_forward_hook(recorder(i)) for i in layers]
-        try:
-            yield seen
-        except _Deepest:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def damped(self, *, factor: float, block: int, above: float) -> Backbone:
         from fewstep.families.damping import DampedZImage  # which stands on this file
