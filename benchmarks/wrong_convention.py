@@ -17,7 +17,7 @@ from pathlib import Path
 
 from torch import nn
 
-from fewstep.data.precompute import Told, quiet
+from fewstep.data.told import Told, quiet
 from fewstep.experiment.builder import Built, build, make_method, make_optims
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.preview import Preview

@@ -18,7 +18,7 @@ from tests.equivalence.test_resume import rows
 from tests.unit.test_folder import put
 
 from fewstep.cli.commands import INTERRUPTED, train
-from fewstep.data.precompute import Told
+from fewstep.data.told import Told
 from fewstep.experiment.builder import Built, build
 from fewstep.experiment.config import Experiment
 from fewstep.methods.dopsd import DOPSDConfig

@@ -16,7 +16,7 @@ from fewstep.cli.sampling import check_folder, telling
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest
 from fewstep.data.folder_report import brief
-from fewstep.data.precompute import Told
+from fewstep.data.told import Told
 from fewstep.errors import UserError
 from fewstep.experiment.builder import Built, build, prepare
 from fewstep.experiment.codec import to_yaml

@@ -16,7 +16,7 @@ from fewstep.data.batches import Batch, Kind, Order, Place, bucket
 from fewstep.data.folder import Context, Folder, Picture
 from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding, Stored
-from fewstep.data.precompute import Told, quiet
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.families.base import Cond
 from fewstep.rng import seed_of

@@ -32,6 +32,7 @@ from fewstep.data.cache import (
     shard_path,
     write_shard,
 )
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.families.base import Cond, Family
 from fewstep.flow.guidance import guided
@@ -44,13 +45,6 @@ FORMAT = 1
 
 Shown = Callable[[Sequence[str], Sequence[int]], tuple[list[str], Pixels]]
 """Prompts read beside pictures, with these pictures, from (prompt, seed) pairs."""
-
-Told = Callable[[str, int, int], None]
-"""Called with (what is being made, how many are done, how many in all), now and then."""
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """Says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

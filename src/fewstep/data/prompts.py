@@ -7,7 +7,8 @@ from typing import Protocol
 
 import torch
 
-from fewstep.data.precompute import Told, quiet, text_hash
+from fewstep.data.precompute import text_hash
+from fewstep.data.told import Told, quiet
 from fewstep.families.base import Cond
 from fewstep.shapes import Latent
 

@@ -11,7 +11,7 @@ import torch
 
 from fewstep.data.batches import Batch
 from fewstep.data.cache import Key
-from fewstep.data.precompute import Told, quiet
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.folders import find_folders

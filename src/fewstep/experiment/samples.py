@@ -16,9 +16,10 @@ from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
 from fewstep.data.picture_samples import PictureBatches, PictureSamples, read_pictures
 from fewstep.data.pictures import LIBRARY
-from fewstep.data.precompute import Told, precompute, quiet, text_hash
+from fewstep.data.precompute import precompute, text_hash
 from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.folders import Folders
