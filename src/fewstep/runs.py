@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from fewstep import jsonl
 from fewstep.errors import UserError
 from fewstep.machine import environment
-
-Value = float | int | str | bool | Sequence[float]
-"""A logged scalar, or a short vector (for example one value for each head)."""
 
 WRITTEN = ("metrics.jsonl", "model", "evaluation.json", "report.html")
 """What a run that has begun leaves in its directory, besides its samples and checkpoints."""
@@ -99,10 +96,14 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     line is a RunError.
     """
     path = directory / "metrics.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [_decode(line, f"{path} line {i}") for i, line in enumerate(lines, 1)]
+    return [_row(line, f"{path} line {i}") for i, line in enumerate(jsonl.lines(path), 1)]
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        return jsonl.decode(line)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{where} is not a row of metrics: {line[:60]!r}; remove it") from error
 
 
 class Run:
@@ -167,7 +168,7 @@ class Run:
             raise RunError(f"{directory} holds no run: there is no config.yaml in it")
         run = cls(directory)
         try:
-            run._repair()
+            jsonl.repair(run.metrics_path)
         except BaseException:
             run.close()
             raise
@@ -189,7 +190,7 @@ class Run:
     def checkpoints(self) -> Path:
         return self.directory / "checkpoints"
 
-    def log(self, step: int, **scalars: Value) -> None:
+    def log(self, step: int, **scalars: jsonl.Value) -> None:
         """Append one row with its step and wall time; on return the row is with the system.
 
         On a full disk the incomplete row is taken back and a RunError is raised.
@@ -198,18 +199,12 @@ class Run:
         if taken := {"time"} & scalars.keys():
             raise ValueError(f"the name {taken.pop()!r} is written by log itself; rename the value")
         row = {"step": step, "time": round(time.time(), 3), **scalars}
-        data = json.dumps(_encode(row), allow_nan=False).encode() + b"\n"
+        line = jsonl.encode(row)
         if self._metrics is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._metrics = os.open(self.metrics_path, flags, 0o644)
-        before = os.fstat(self._metrics).st_size
+            self._metrics = jsonl.open_to_append(self.metrics_path)
         try:
-            rest = data
-            while rest:
-                rest = rest[os.write(self._metrics, rest) :]
+            jsonl.append(self._metrics, line)
         except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._metrics, before)
             raise RunError(
                 f"could not log to {self.metrics_path}: {error.strerror or error}; "
                 "the rows before are kept, free some space and run the same command again"
@@ -226,7 +221,7 @@ class Run:
             return
         lines = self.metrics_path.read_bytes().splitlines(keepends=True)
         where = str(self.metrics_path)
-        kept = [line for line in lines if _decode(line, where)["step"] <= step]
+        kept = [line for line in lines if _row(line, where)["step"] <= step]
         if len(kept) < len(lines):
             write_atomic(self.metrics_path, b"".join(kept))
             self._close_metrics()
@@ -252,40 +247,3 @@ class Run:
         if self._metrics is not None:
             os.close(self._metrics)
             self._metrics = None
-
-    def _repair(self) -> None:
-        """Cut a half-written last line off, or the next row would be joined to it."""
-        if not self.metrics_path.exists():
-            return
-        with self.metrics_path.open("r+b") as file:
-            complete = file.read().rfind(b"\n") + 1
-            file.truncate(complete)
-
-
-# JSON has no infinities and no NaN, and a run that diverged must still be readable everywhere.
-_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-def _encode(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return str(value)
-        case dict():
-            return {key: _encode(v) for key, v in value.items()}
-        case list() | tuple():
-            return [_encode(v) for v in value]
-        case _:
-            return value
-
-
-def _decode(line: bytes, where: str) -> dict[str, Any]:
-    def special(value: Any) -> Any:
-        if isinstance(value, list):
-            return [special(v) for v in value]
-        return _SPECIAL.get(value, value) if isinstance(value, str) else value
-
-    try:
-        row = json.loads(line)
-        return {"step": int(row["step"])} | {k: special(v) for k, v in row.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{where} is not a row of metrics: {line[:60]!r}; remove it") from error

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fewstep.jsonl import Value
 from fewstep.machine import peak_resident_mb
 from fewstep.methods.base import Logs
-from fewstep.runs import Run, Value
+from fewstep.runs import Run
 from fewstep.train.checkpoint import Progress
 from fewstep.train.optim import Optim
 from fewstep.train.stopwatch import Seconds
