@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.evaluate.test_features import CPU, IMAGES, PROMPTS, small_clip
+from tests.unit.evaluate.test_features import CPU, IMAGES, PROMPTS
+from tests.unit.evaluate.test_hub import small_clip
 
 from fewstep.errors import UserError
 from fewstep.evaluate.hub import CLIP
