@@ -1,8 +1,7 @@
-"""D-OPSD: its states, its gradient, its parts, its memory, its teacher and its tether."""
+"""D-OPSD: its states, its gradient, its parts and its memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -20,8 +19,6 @@ from fewstep.methods.base import Logs
 from fewstep.methods.distil import TeacherConfig, some_of
 from fewstep.methods.dopsd import DOPSD, DOPSDConfig
 from fewstep.rng import Rng
-from fewstep.train.optim import Optim, OptimConfig
-from fewstep.train.step import run_step
 
 CFG = DOPSDConfig()
 PRIOR = toy_batch(3, seed=5)
@@ -221,104 +218,6 @@ def test_a_subset_has_the_gradient_of_all_states_on_average() -> None:
             assert_close(found[name], 4 * g, rtol=1e-4, atol=1e-7)
         met.add(k)
     assert met == {0, 1, 2, 3}
-
-
-def test_the_tether_pulls_towards_the_model_before_and_from_other_prompts_alone() -> None:
-    free = dopsd(replace(CFG, teacher=TeacherConfig(decay=0.0)))
-    same = replace(BATCH, context=BATCH.cond)
-    tied = dopsd(replace(free.cfg, tether_weight=2.0))
-    found, value, logs = by_parts(tied, same)
-    assert value < 1e-11 and logs["tether"] < 1e-11  # still the model before training
-    moved = dopsd(replace(tied.cfg, tether="mse"), student=2)
-    found, value, logs = by_parts(moved, same)
-    assert value == pytest.approx(logs["tether"].item()) and value > 1e-2
-    assert logs["distil"] < 1e-11
-    own = Rng(0, 0, "student prior", PRIOR.ids)
-    student = lambda x, sigma: moved.student(x, sigma, PRIOR.cond)  # noqa: E731
-    states = list(trajectory(student, own.randn_like(PRIOR.x0), (*CFG.student_sigmas, 0.0)))[:-1]
-    right = [
-        (student(x.detach(), s) - moved.base(x.detach(), s, PRIOR.cond)).square().mean()
-        for x, s in states
-    ]
-    assert value == pytest.approx(2 * torch.stack(right).mean().item(), rel=1e-5)
-    # the pictures and their prompts have no part in it
-    others = replace(toy_batch(seed=8), ids=BATCH.ids)
-    again = by_parts(moved, replace(same, x0=others.x0, cond=others.cond, context=others.cond))[0]
-    for name, g in found.items():
-        assert_close(again[name], g, rtol=1e-4, atol=1e-5 * g.abs().max().item())
-    with pytest.raises(ValueError, match=r"tether_weight = 2.0 needs samples of other prompts"):
-        by_parts(tied, replace(BATCH, prior=None))
-
-
-def test_the_huber_tether_is_bounded() -> None:
-    method = dopsd(replace(CFG, tether_weight=3.0))
-    v = torch.tensor([0.03, -2.0], requires_grad=True)
-    method.held(v, torch.zeros(2)).backward()
-    assert v.grad is not None
-    assert_close(v.grad, 3 * torch.tensor([0.03, -0.08]) / 2)
-
-
-def steps(method: DOPSD, batches: Sequence[Batch], n: int, lr: float = 1e-3) -> None:
-    optim = Optim(OptimConfig(lr=lr, clip=None), method.student, total=n)
-    for step in range(n):
-        assert run_step(method, batches, {"student": optim}, {}, seed=0, step=step) is None
-
-
-def test_the_average_moves_on_optimizer_steps_alone_and_the_student_is_exported() -> None:
-    method = dopsd(replace(CFG, teacher=TeacherConfig(decay=0.5, follow=0.0)))
-    bias = method.student.get_parameter("leave.bias")
-    start, shadow = bias.detach().clone(), method.teacher.module.get_parameter("leave.bias")
-    by_parts(method)
-    assert torch.equal(shadow, start)
-    steps(method, [BATCH], 1)
-    assert not torch.equal(bias, start)
-    assert_close(shadow, (start + bias.detach()) / 2)
-    bad = replace(BATCH, x0=BATCH.x0 * torch.nan, context=Cond(tuple(
-        t * torch.nan for t in BATCH.context.tokens  # pyright: ignore
-    )))  # fmt: skip
-    optim = Optim(OptimConfig(), method.student, total=1)
-    before = shadow.clone()
-    assert run_step(method, [bad], {"student": optim}, {}, seed=0, step=1) is not None
-    assert torch.equal(shadow, before)
-    assert method.exported() is method.student
-    assert set(method.modules) == {"student", "ema"}
-    assert set(dopsd(replace(CFG, teacher=TeacherConfig(decay=None))).modules) == {"student"}
-
-
-def test_training_brings_the_student_to_what_its_teacher_is_told() -> None:
-    """The frozen teacher's pictures are 0.7 brighter in their context; the student learns it."""
-    cfg = DOPSDConfig(student_sigmas=(1.0, 0.5), teacher=TeacherConfig(decay=None))
-    base = Shifted(0.0, 0.0).requires_grad_(False)
-    method = DOPSD(cfg, student=Shifted(0.0, 0.0), base=base, sampler="euler")
-    cond = known(4)
-    batch = Batch(
-        ids=tuple("abcd"), x0=torch.zeros(4, 1, 2, 2), cond=cond,
-        context=Cond(tuple(t + 0.7 for t in cond.tokens)),
-    )  # fmt: skip
-    steps(method, [batch], 150, lr=0.02)
-    student = method.student
-    assert isinstance(student, Shifted)
-    assert student.mean.item() == pytest.approx(0.7, abs=0.05)
-
-
-def test_micro_batches_make_the_gradient_of_the_whole() -> None:
-    halves = [
-        Batch(
-            ids=BATCH.ids[i : i + 2], x0=BATCH.x0[i : i + 2], cond=BATCH.cond[i : i + 2],
-            context=BATCH.context[i : i + 2],  # pyright: ignore
-        )
-        for i in (0, 2)
-    ]  # fmt: skip
-    found = []
-    for batches in ([BATCH], halves):
-        method = dopsd()
-        sgd = Optim(OptimConfig(lr=1.0, betas=(0.0, 0.0), clip=None), method.student, total=1)
-        norms: dict[str, object] = {}
-        run_step(method, batches, {"student": sgd}, norms, seed=0, step=0)  # type: ignore
-        found.append(norms["student"].values())  # type: ignore
-    assert found[0]["grad_norm"] == pytest.approx(found[1]["grad_norm"], rel=1e-5)
-    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-5)
-    assert found[0]["distil_by_state"] == pytest.approx(found[1]["distil_by_state"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
