@@ -1,8 +1,7 @@
-"""Teacher samples: independent of order, batch and interruption; keyed; checked when read."""
+"""Teacher samples: independent of order, batch and interruption."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from tests.toy import ToyBackbone
 from torch.testing import assert_close
 
-from fewstep.data.cache import CACHE, SampleCache, shard_path
+from fewstep.data.cache import SampleCache
 from fewstep.data.precompute import TeacherSamples, chunks, precompute, rows_of
 from fewstep.errors import UserError
 from fewstep.families.base import Backbone, Cond
@@ -137,26 +136,6 @@ def test_every_fact_is_in_the_key(tmp_path: Path) -> None:
     assert same.directory in directories
 
 
-def test_trap35_another_key_is_refused_field_by_field(tmp_path: Path) -> None:
-    precompute(CFG, ToyFamily(), PROMPTS, tmp_path, directory=tmp_path)
-    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(UserError) as caught:
-        changed = replace(CFG, guidance=4.0)
-        precompute(changed, ToyFamily(1), PROMPTS, tmp_path, directory=tmp_path)
-    message = str(caught.value)
-    assert "guidance: 2.5 there, 4.0 here; model: 'toy 0' there, 'toy 1' here" in message
-    assert "seed" not in message
-    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
-@pytest.mark.parametrize("place", ["file", "file/deeper", "/proc/nothing"])
-def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").touch()
-    for where in ({"root": tmp_path / place}, {"root": tmp_path, "directory": tmp_path / place}):
-        with pytest.raises(UserError, match=r"cannot be kept in .*; set data\.cache"):
-            precompute(CFG, ToyFamily(), PROMPTS, **where)
-
-
 def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     whole = contents(precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "whole"))
 
@@ -175,46 +154,6 @@ def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     again = ToyFamily()
     precompute(CFG, again, PROMPTS, tmp_path / "parts")
     assert again.encoded == []
-
-
-def test_a_shard_without_its_json_is_made_again(tmp_path: Path) -> None:
-    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    path = shard_path(cache.directory, 1)
-    before = path.read_bytes()
-    path.write_bytes(before[:50])
-    path.with_suffix(".json").unlink()
-    precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("damage", ["flipped", "zeros", "truncated", "empty"])
-def test_trap36_a_damaged_shard_is_named_not_used(tmp_path: Path, damage: str) -> None:
-    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    path = shard_path(cache.directory, 1)
-    data = path.read_bytes()
-    path.write_bytes(
-        {
-            "flipped": data[:-5] + bytes([data[-5] ^ 4]) + data[-4:],
-            "zeros": data[:-32] + bytes(32),
-            "truncated": data[:-1],
-            "empty": b"",
-        }[damage]
-    )
-    with pytest.raises(UserError, match=r"shard_00001\.safetensors is damaged .* delete .*json"):
-        precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    path.with_suffix(".json").unlink()  # what the message says
-    precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    assert path.read_bytes() == data
-
-
-def test_damaged_json_is_named(tmp_path: Path) -> None:
-    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    shard_path(cache.directory, 0).with_suffix(".json").write_text('{"rows": 3')
-    with pytest.raises(UserError, match=r"shard_00000\.json is damaged"):
-        precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    (cache.directory / CACHE).write_text("{")
-    with pytest.raises(UserError, match=r"cache\.json is not JSON"):
-        precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
 
 
 def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
@@ -249,13 +188,6 @@ def test_part_of_the_samples_reads_a_picture(tmp_path: Path) -> None:
     assert share == pytest.approx(0.5, abs=0.05)
     with pytest.raises(ValueError, match="picture_share > 0 needs pictures"):
         precompute(cfg, family, PROMPTS, tmp_path)
-
-
-def test_key_file_is_readable(tmp_path: Path) -> None:
-    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
-    key = json.loads((cache.directory / CACHE).read_bytes())
-    assert key["guidance"] == 2.5 and key["size"] == [64, 64] and key["model"] == "toy 0"
-    assert key["sigmas"] == list(grid(3, 3.0))
 
 
 def test_chunks_hold_one_bucket_each() -> None:
