@@ -9,9 +9,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.disk import small_disk
 
-from fewstep import machine, runs
-from fewstep.runs import Run, RunError, read_metrics, write_atomic
+from fewstep import machine
+from fewstep.runs import Run, RunError, read_metrics
 
 CONFIG = "seed: 0\n"
 
@@ -20,18 +21,6 @@ CONFIG = "seed: 0\n"
 def run(tmp_path):
     with Run.create(tmp_path / "run", CONFIG) as run:
         yield run
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 64 KiB, where the system lets us mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("mounting needs root; the tests with a planted error cover the same ground")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def no_space(*_):
@@ -188,34 +177,6 @@ def test_a_closed_run_refuses_to_write(run):
         run.log(0, loss=1.0)
 
 
-def test_write_atomic_replaces(tmp_path):
-    path = tmp_path / "file"
-    write_atomic(path, b"old")
-    write_atomic(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert names(tmp_path) == {"file"}
-
-
-def test_write_atomic_on_a_planted_error(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(RunError, match=r"could not write .*file: No space left on device;"):
-        write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == {"file"}
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), runs.replacing(path) as temporary:
-        temporary.write_bytes(b"ne")
-        raise KeyboardInterrupt
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == {"file"}
-
-
 def test_log_on_a_planted_error_keeps_whole_rows(run, monkeypatch):
     run.log(0, loss=1.0)
     write = os.write
@@ -234,17 +195,8 @@ def test_log_on_a_planted_error_keeps_whole_rows(run, monkeypatch):
     assert [r["loss"] for r in run.metrics()] == [1.0, 0.5]
 
 
-def test_write_atomic_on_a_full_disk(small_disk):
-    path = small_disk / "file"
-    write_atomic(path, b"old")
-    with pytest.raises(RunError, match="No space left"):
-        write_atomic(path, bytes(100_000))
-    assert path.read_bytes() == b"old"
-    assert names(small_disk) == {"file"}
-
-
-def test_log_and_rewind_on_a_full_disk(small_disk):
-    with Run.create(small_disk / "run", CONFIG) as run:
+def test_log_and_rewind_on_a_full_disk(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk, Run.create(disk / "run", CONFIG) as run:
         step = 0
         with pytest.raises(RunError, match="could not log"):
             while step < 10_000:
