@@ -16,7 +16,7 @@ from tests.said import error
 from tests.tiny import tiny_zimage
 
 from fewstep.cli import main
-from fewstep.cli.app import VERBS, parse_train
+from fewstep.cli.app import parse_train
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import fingerprint
 from fewstep.experiment.codec import from_yaml, to_yaml
@@ -110,54 +110,6 @@ def test_config_file_is_the_whole_experiment(
     said = capsys.readouterr().out
     assert "would start a run" in said and not (tmp_path / "x").exists()
     assert from_yaml(said.split("# would")[0]) == asked.experiment
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_trap37_recipes_are_documented_and_survive_yaml(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = RECIPES[name]()
-    assert from_yaml(to_yaml(recipe)) == recipe
-    assert parse_train([name]).experiment == recipe
-    assert main(["recipes"]) == 0
-    said = capsys.readouterr().out
-    assert name in said
-    for fact in ("Hardware:", "Duration:", "Score:"):
-        assert fact in str(RECIPES[name].__doc__)
-
-
-def test_trap37_every_verb_answers_and_help_lists_it(
-    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    assert main(["demo", *options, "--dry-run"]) == 0
-    assert "would start a run in runs/ladd_shapes_demo" in capsys.readouterr().out
-    assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"fewstep {verb}" in said for verb in VERBS)
-
-
-@pytest.mark.parametrize(
-    ("words", "listed"),
-    [
-        (["recipes"], ["usage: fewstep recipes"]),
-        (["train"], ["--config", "--out", "--dry-run", "ladd_zimage", "--optim.student.lr"]),
-        (["train", "ladd_zimage"], ["--out", "--data.samples.height", "(default: 1024)"]),
-        (["demo"], ["usage: fewstep demo", "--dry-run", "data.samples options", "(default: 512)"]),
-        (["sample"], ["--model", "--height", "--dtype", "--out"]),
-        (["eval"], ["--suite", "--gap", "--eval.prompts", "--eval.full-steps"]),
-        (["report"], ["RUN"]),
-    ],
-)
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_trap37_help_of_every_verb(
-    words: list[str], listed: list[str], flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, flag]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert [fact for fact in listed if fact not in said.out] == []
 
 
 @pytest.mark.parametrize(
@@ -259,72 +211,6 @@ def test_not_finite_loss_stops_with_one_sentence(
     assert main(["train", "ladd_shapes", *options, *words, "--out", str(out)]) == 2
     assert "was not finite in 2 steps in a row" in error(capsys)
     assert not (out / "model").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "method: {name: ladd, layers: [1], studnt_every: 2}",
-            "'method.studnt_every'; did you mean 'st",
-        ),
-        (
-            "method: {name: ladd, layers: [1], loss: hing}",
-            "method.loss is 'hing'; did you mean 'hinge'?",
-        ),
-        ("method: {name: ladd, layers: [1], ema_decay: 2}", "in method: ema_decay must lie in"),
-        ("method: {name: ladd, layers: 3}", "method.layers must be a list, got 3"),
-        ("method: {name: ladd, layers: [a]}", r"method.layers[0] must be an int, got 'a'"),
-        ("seed: 1", "the key 'method' is missing"),
-        ("method: {name: lad}", "method.name is 'lad'; did you mean 'ladd'?"),
-        (
-            "method: {layers: [1]}",
-            "is None; known: dmd2, dopsd, dreambooth, ladd, offpolicy, pso, sda, sft",
-        ),
-        ("method: {name: sda}", "sda needs the many-step model that model was distilled from: set"),
-        ("method: {name: dmd2}", "method dmd2 needs an optimizer: set optim.critic"),
-        ("method: {name: dmd2}\noptim: {critic: {}, heads: {}}", "has no phase for optim.heads"),
-        (
-            "method: {name: ladd, layers: [1]}\noptim: {heads: {}}\nteacher: x",
-            "leave teacher at none",
-        ),
-        ("method: {name: sft}\ndata: {source: prompts}", "sft learns from pictures: set data.sour"),
-        (
-            "method: {name: dmd2}\noptim: {critic: {}}\nloop: {steps: 4}",
-            "ends before the student's",
-        ),
-        (
-            "method: {name: ladd, layers: [1]}\nloop: {steps: 1.5}",
-            "loop.steps must be an int, got 1.5",
-        ),
-        (
-            "method: {name: ladd, layers: [1]}\nloop: {steps: true}",
-            "loop.steps must be an int, got True",
-        ),
-        (
-            "method: {name: ladd, layers: [1]}\noptim: {heads: {betas: [0.1]}}",
-            "must hold 2 values, got 1",
-        ),
-        ("- 1", "must be a mapping of keys"),
-        ("a: [", "is not YAML"),
-    ],
-)
-def test_yaml_mistakes_are_named(text: str, message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        from_yaml(text, "run.yaml")
-    assert str(caught.value).startswith("run.yaml")
-    assert message in str(caught.value)
-
-
-def test_yaml_numbers_and_nulls() -> None:
-    text = (
-        "method: {name: ladd, layers: [1]}\noptim: {heads: {lr: 1e-3, clip: null}}\n"
-        "data: {micro_batch: 4}"
-    )
-    experiment = from_yaml(text)
-    heads = experiment.optim.heads
-    assert heads is not None and (heads.lr, heads.clip) == (1e-3, None)
-    assert experiment.data.micro_batch == 4
 
 
 def test_packaged_model_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
