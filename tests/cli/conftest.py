@@ -1,4 +1,4 @@
-"""A tiny model directory with random weights, and options that make everything small."""
+"""A tiny model directory with random weights, options that make everything small, and a cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.tiny import tiny_zimage
+
+from fewstep.cli import suite
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,10 @@ def options(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "method.heads.embed": 8,
     }  # fmt: skip
     return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Features are kept with the tests, and there are no weights of networks."""
+    monkeypatch.setattr(suite, "FEATURES", str(tmp_path_factory.getbasetemp() / "features"))
+    monkeypatch.setenv("FEWSTEP_WEIGHTS", str(tmp_path_factory.getbasetemp() / "no_weights"))
