@@ -30,9 +30,13 @@ class Row:
 
     @property
     def label(self) -> str:
-        return (
-            "recipe" if self.arm.question == "recipe" else f"{self.arm.question}: {self.arm.level}"
-        )
+        match self.arm.question:
+            case "recipe":
+                return "recipe"
+            case "method":
+                return self.arm.level
+            case question:
+                return f"{question}: {self.arm.level}"
 
     def found(self, view: str, metric: str) -> dict[tuple[str, int], float]:
         """Of the runs that have the number."""

@@ -170,7 +170,7 @@ def page(name: str, drawn: str, rows: Sequence[Row], against: Held, judge: Judge
     )
     return text + "\nWhat a step costs, in passes of one picture:\n\n" + pages.markdown(
         ["", "with a gradient", "without", "minutes a run"],
-        [[row.label, *(f"{x:g}" for x in passes_of(row.arm.base)), f"{row.minutes:.1f}"]
+        [[row.label, *(f"{x:.3g}" for x in passes_of(row.arm.base)), f"{row.minutes:.1f}"]
          for row in rows],
     ) + gone(rows)  # fmt: skip
 

@@ -50,7 +50,7 @@ def test_the_first_concept_of_each_kind_that_has_a_run_is_shown() -> None:
 
 def test_arms_whose_run_left_a_model_have_a_row() -> None:
     both = rows_of("dopsd_hue4 0", "sft_hue4 0", "dopsd_hue6 1", failed="sft_hue4 0")
-    assert [row.label for row in finished(both, ALL[0])] == ["method: dopsd"]
+    assert [row.label for row in finished(both, ALL[0])] == ["dopsd"]
     assert finished(both, ALL[1]) == []
 
 
