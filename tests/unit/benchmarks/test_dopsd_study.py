@@ -186,7 +186,7 @@ def test_the_rows_of_the_pictures_are_the_models_of_their_names(words: list[str]
     own = {
         "in context, before": draw(one, judge.student, judge, shown),
         "told alone, before": draw(one, judge.student, judge),
-        "method: D-OPSD": draw(one, judge.load(str(run / "model")), judge),
+        "D-OPSD": draw(one, judge.load(str(run / "model")), judge),
     }
     assert list(found) == ["true picture", *own]
     for name, by_view in own.items():
