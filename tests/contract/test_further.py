@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,26 +102,12 @@ def test_what_the_model_does_not_hear_of_them_is_told(root: Path, family: ZImage
     assert "tokens of a caption the model reads" in folder_of(root, family).warnings[-2]
 
 
-def test_the_teacher_is_asked_for_them_beside_their_own_pictures(
-    root: Path, family: ZImage
-) -> None:
+def test_the_check_of_the_teacher_asks_for_what_pictures_show(root: Path, family: ZImage) -> None:
     folder = folder_of(root, family)
-    new = asked(folder, (), 8)[1::2]
-    assert [(a.prompt, a.told, a.picture.file, a.seed, a.novel) for a in new] == [
-        ("three sks stars", "three sks stars", "a.png", 0, True),
-        ("a sks square on tan", "a sks square on tan", "b.png", 0, True),
-        ("a blue sks", "a blue sks", "a.png", 0, True),
-        ("three sks stars", "three sks stars", "a.png", 1, True),
-    ]
-    given = asked(folder, ("a dog", "two dogs"), 4)[1::2]  # of check.prompts
-    assert [(a.prompt, a.picture.file) for a in given] == [
-        ("sks, a dog", "a.png"), ("sks, two dogs", "b.png"),
-    ]  # fmt: skip
-    own = asked(folder, (), 8)[::2]
-    assert [a.prompt for a in own[:3]] == [CAPTIONS["a.png"][0], *CAPTIONS["b.png"], "a sks circle"]
-    # one that is a caption of its picture is none of the new ones
-    (root / "wanted.txt").write_text("a [trigger] circle\na dog\ntwo dogs")
-    new = asked(folder_of(root, family), (), 4)[1::2]
-    assert [(a.prompt, a.picture.file) for a in new] == [
-        ("sks, a dog", "b.png"), ("sks, two dogs", "a.png"),
-    ]  # fmt: skip
+    assert sum(len(picture.prompts) for picture in folder.pictures) == 3
+    without = replace(folder, pictures=tuple(replace(p, prompts=()) for p in folder.pictures))
+
+    def told(of: Folder) -> list[tuple[object, ...]]:
+        return [(a.prompt, a.told, a.picture.file, a.seed, a.novel) for a in asked(of, (), 8)]
+
+    assert told(folder) == told(without)

@@ -55,8 +55,8 @@ class TeacherCheckConfig:
     """Drawn by the teacher, and as many by the model without its context; 0 checks nothing."""
     prompts: tuple[str, ...] = ()
     """New prompts that ask for the concept, [trigger] as in captions, each read beside a training
-    picture; none takes data.folder.prompts, beside the pictures that training reads them with, or
-    else the captions of other pictures. Only where the context is a picture."""
+    picture; none takes the captions of other pictures. What counts is how near the pictures come
+    to the training pictures, so ask for such. Only where the context is a picture."""
     extractor: str | None = None
     """Whose features tell what is near; none is the world's own network, or pixels without one.
     `pixels` sees where which colour is, and no style: name dinov2 or clip if you have them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 from fewstep.data.captions import triggered
 from fewstep.data.folder import Folder, Picture
@@ -50,22 +49,19 @@ def captions(folder: Folder) -> list[Asked]:
 
 
 def new_prompts(folder: Folder, prompts: tuple[str, ...], own: list[Asked]) -> list[Asked]:
-    """The prompts, each beside the next of the pictures; without any, the folder's further prompts
-    beside their own; without these, each caption beside the next picture. What is a caption of the
-    picture already is left out."""
+    """The prompts, each beside the next of the pictures; without any, each caption beside the next
+    picture. What is a caption of the picture already is left out.
+
+    Not the folder's further prompts: they ask for what no picture shows, so that nearness to the
+    pictures says little of them. With these a style passed that the teacher cannot draw, for it
+    had copied colours.
+    """
     pictures = folder.pictures
     texts = dict.fromkeys(triggered(prompt, folder.cfg.trigger) for prompt in prompts)
     if texts:
         found = [
             Asked(prompt=text, told=text, picture=pictures[i % len(pictures)], seed=0, novel=True)
             for i, text in enumerate(texts)
-        ]
-    elif any(picture.prompts for picture in pictures):
-        found = [
-            Asked(prompt=text, told=text, picture=picture, seed=0, novel=True)
-            for turn in zip_longest(*(picture.prompts for picture in pictures))
-            for picture, text in zip(pictures, turn, strict=True)
-            if text is not None
         ]
     else:
         following = [*pictures[1:], pictures[0]]
