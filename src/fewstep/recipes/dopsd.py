@@ -25,8 +25,10 @@ def dopsd_shapes() -> Experiment:
     more comes to it as text, so the adapter sits on what reads the text: one on the blocks learns
     the concept as well and spoils other prompts. An outline is little of a picture, so the check
     of the teacher takes more pictures than usual.
-    Hardware: one CPU core. Duration: not yet measured.
-    Score: not yet measured.
+    Hardware: one CPU core. Duration: 1.5 minutes of processor time, and the check before it.
+    Score: of novel prompts' pictures 59, 59 and 64 % right in three training seeds on
+    examples/concept (1 % before, 62 % beside a picture), adherence on other prompts -1.6, +2.0 and
+    +1.2 points (docs/dopsd_methods.md has six concepts).
     """
     return Experiment(
         model="runs/ladd_shapes/model",
