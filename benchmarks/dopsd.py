@@ -10,7 +10,8 @@ teacher      before any training: what the student draws of each concept beside 
 methods      D-OPSD, SFT with and without an assistant, DreamBooth, PSO and off-policy distillation
              at one budget: as many optimizer steps, and in each as many passes with a gradient
 ablations    one change of D-OPSD at a time, on three of the concepts
-two          a second concept on the model that has learnt a first one, by a word of its own
+two          a second concept on the model that has learnt a first one, by a word of its own; the
+             tether's prompts as they are, and with the first's among them
 stack        a concept's adapter with an SDA adapter (--sda FILE, of the same student) over both
              strengths
 memory       of D-OPSD at 2 to 16 states and of its yardsticks, each in a fresh process
@@ -38,7 +39,7 @@ from typing import Any
 
 from benchmarks import common, dopsd_simple, dopsd_stack
 from benchmarks.dopsd_arms import Recipes, recipe_on
-from benchmarks.dopsd_concepts import NOVEL, ROSTER, taught, write_folder
+from benchmarks.dopsd_concepts import NOVEL, ROSTER, taught, write_folder, write_others
 from benchmarks.dopsd_judge import Judge
 from benchmarks.dopsd_plan import SEEDS, STUDIES, Task, plan
 from benchmarks.dopsd_table import write_study
@@ -98,6 +99,8 @@ def done(judge: Judge, task: Task, command: str, console: Console) -> int:
     """Train, judge and write the result; an exit code."""
     out, experiment = task.directory(judge.runs), task.experiment(judge.runs)
     write_folder(judge.world, task.taught, task.pictures / task.folder)
+    if task.held and task.first is not None:
+        write_others(judge.world, task.first.taught, task.prompts)
     try:
         if code := commands.train(experiment, out, command, console):
             return code

@@ -64,6 +64,8 @@ NOVEL = 32
 """Prompts of a concept that no training may use."""
 FURTHER = 32
 """Prompts that a user writes beside the captions."""
+OTHERS = 140
+"""Prompts of the tether where those of a first concept are among them, a quarter of them."""
 PROMPTS = "prompts.txt"
 """Their file."""
 HOLLOW = 0.4
@@ -223,3 +225,12 @@ def pairs(world: Shapes, names: Sequence[str]) -> Iterator[tuple[Taught, Taught]
     found = taught(world, names)
     for first, second in zip(found[::2], found[1::2], strict=False):
         yield first, replace(second, word=SECOND)
+
+
+def write_others(world: Shapes, one: Taught, path: Path) -> Path:
+    """Prompts of the world, then those that the concept was learnt by: one a line, OTHERS of
+    them."""
+    learnt = [one.said(text) for text in captions(world, one) + further(world, one)]
+    lines = [*world.prompts("train", OTHERS - len(learnt)), *learnt]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+    return path

@@ -6,11 +6,12 @@ Runs of all studies lie side by side by name, so "ablations" and "two" use those
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.dopsd_arms import MAIN, Arm, Recipes, ablations, methods, recipe_alone
-from benchmarks.dopsd_concepts import ROSTER, Taught, pairs, taught
+from benchmarks.dopsd_concepts import OTHERS, ROSTER, Taught, pairs, taught
 from benchmarks.study_plan import Job, Variant, changed
 
 from fewstep.experiment.config import Experiment
@@ -31,6 +32,8 @@ class Task:
     """The folder of all concepts' pictures."""
     first: Task | None = None
     """The run whose model this one begins with."""
+    held: bool = False
+    """Whether the prompts of the tether have the first's among them."""
 
     @property
     def job(self) -> Job:
@@ -46,7 +49,7 @@ class Task:
     @property
     def name(self) -> str:
         after = "" if self.first is None else f"_after_{self.first.taught.name}"
-        return f"{self.arm.name}_{self.taught.name}{after}"
+        return f"{self.arm.name}_{self.taught.name}{after}{'_held' if self.held else ''}"
 
     def directory(self, runs: Path) -> Path:
         return self.job.directory(runs)
@@ -54,8 +57,18 @@ class Task:
     def experiment(self, runs: Path) -> Experiment:
         if self.first is None:
             return self.job.experiment
-        model = str(self.first.directory(runs) / "model")
-        return changed(self.job.experiment, {"model": model})
+        given: dict[str, Any] = {"model": str(self.first.directory(runs) / "model")}
+        if self.held:
+            # Shapes knows no [V], so the prompts are checked by no world
+            given |= {"data.prompts_file": str(self.prompts), "world": "none",
+                      "data.samples.prompts": OTHERS}  # fmt: skip
+        return changed(self.job.experiment, given)
+
+    @property
+    def prompts(self) -> Path:
+        """The prompts of the tether, where the first's are held."""
+        assert self.first is not None
+        return self.pictures / f"{self.first.taught.name}.others.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +78,8 @@ class Kind:
     arms: Callable[[Recipes, str], list[Arm]] = recipe_alone
     concepts: tuple[str, ...] = tuple(ROSTER)
     second: bool = False
-    """Each second concept is trained on the model that has learnt the first."""
+    """Each second concept is trained on the model that has learnt the first, with the prompts of
+    the tether as they are and with the first's among them."""
 
 
 STUDIES: Mapping[str, Kind] = {
@@ -98,6 +112,7 @@ def plan(
         for one, two in pairs(world, chosen):
             first = Task(arm=arms[0], taught=one, seed=seed, pictures=pictures)
             yield first
-            yield Task(arm=arms[0], taught=two, seed=seed, pictures=pictures, first=first)
+            second = Task(arm=arms[0], taught=two, seed=seed, pictures=pictures, first=first)
+            yield from (second, replace(second, held=True))
 
     return [task for seed in range(seeds) for task in of_seed(seed)]

@@ -22,6 +22,7 @@ def second(tasks: Sequence[Task], results: Mapping[Task, Result]) -> list[dict[s
         if own:
             found.append({
                 "first": task.first.taught.name, "second": task.taught.name, "seed": task.seed,
+                "held": task.held,
                 "before": results[task.first].views["few"]["success"],
                 "after": own["first"]["success"], "learnt": own["few"]["success"],
                 "adherence_change": own["few"]["adherence_change"],
@@ -31,19 +32,24 @@ def second(tasks: Sequence[Task], results: Mapping[Task, Result]) -> list[dict[s
 
 def second_page(found: Sequence[Mapping[str, Any]]) -> str:
     columns = ("before", "after", "learnt", "adherence_change")
-    pairs = dict.fromkeys((row["first"], row["second"]) for row in found)
-    lines = []
-    for first, name in pairs:
-        own = [row for row in found if (row["first"], row["second"]) == (first, name)]
-        means = [sum(row[c] for row in own) / len(own) for c in columns]
-        lines.append([f"{first}, then {name}", str(len(own)), *(f"{100 * x:.0f} %" for x in means)])
-    kept = over_concepts(
-        {(f"{r['first']} {r['second']}", r["seed"]): r["after"] - r["before"] for r in found}
-    )
+    lines, kept = [], ""
+    for held, told in ((False, ""), (True, ", the first's prompts held")):
+        rows = [row for row in found if row["held"] == held]
+        for first, name in dict.fromkeys((row["first"], row["second"]) for row in rows):
+            own = [row for row in rows if (row["first"], row["second"]) == (first, name)]
+            means = [sum(row[c] for row in own) / len(own) for c in columns]
+            percents = [f"{100 * x:.0f} %" for x in means]
+            lines.append([f"{first}, then {name}{told}", str(len(own)), *percents])
+        if rows:
+            change = over_concepts(
+                {(f"{r['first']} {r['second']}", r["seed"]): r["after"] - r["before"] for r in rows}
+            )
+            kept += f"\nThe first{told}, after minus before: {percent(change)}.\n"
     return (
         "\nTwo concepts one after the other, the second by a word of its own on the model that has "
-        "learnt the first:\n\n"
+        "learnt the first; the tether holds other prompts of the world, or the first's among "
+        "them:\n\n"
         + pages.markdown(["", "runs", "first, before", "first, after", "second",
                           "adherence on test prompts, minus untouched"], lines)
-        + f"\nThe first, after minus before: {percent(kept)}.\n"
+        + kept
     )  # fmt: skip

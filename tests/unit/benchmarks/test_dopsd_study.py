@@ -201,7 +201,7 @@ def test_a_second_concept_begins_with_the_model_of_the_first(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     work, results = place(words, "work"), place(words, "results")
-    assert dopsd.main(["run", "two", *words, "--part", "1/2"]) == 0  # the first may be there
+    assert dopsd.main(["run", "two", *words, "--part", "1/3"]) == 0  # the first may be there
     assert dopsd.main(["run", "two", *words]) == 0
     [run] = work.glob("dopsd/*/2_steps/dopsd_hue4_after_outline5_0")
     config = (run / "config.yaml").read_text()
@@ -210,8 +210,13 @@ def test_a_second_concept_begins_with_the_model_of_the_first(
     capsys.readouterr()
     assert dopsd.main(["table", "two", *words]) == 0
     table = json.loads((results / "tables" / "dopsd_two.json").read_text())
-    [pair] = table["second"]
-    assert (pair["first"], pair["second"]) == ("outline5", "hue4")
+    pair, kept = table["second"]
+    assert (pair["first"], pair["second"], pair["held"]) == ("outline5", "hue4", False)
+    assert (kept["first"], kept["second"], kept["held"]) == ("outline5", "hue4", True)
+    held = (run.with_name(f"{run.name.removesuffix('_0')}_held_0") / "config.yaml").read_text()
+    assert "others.txt" in held and "others.txt" not in config
+    lines = (work / "dopsd/pictures/outline5.others.txt").read_text().splitlines()
+    assert sum("[V]" in line for line in lines) == 36 and len(set(lines)) == 140
     assert "_pictures_" not in (place(words, "docs") / "dopsd_two.md").read_text()
     # judged anew, without training, at the student's own steps alone
     few = [*words[: words.index("--set")], "--few", *words[words.index("--set") :]]
