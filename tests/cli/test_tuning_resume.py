@@ -55,9 +55,10 @@ def tuning(recipe: str, model: Path, pictures: Path, cache: Path, **changes: Any
 
 
 def put_pictures(folder: Path) -> Path:
-    """Of two sizes, with several captions."""
+    """Of two sizes, with several captions, and further prompts."""
     for i, width in enumerate((64, 96)):
         put(folder / f"{i}.png", "one\ntwo", width=width, height=64, seed=i)
+    (folder / "prompts.txt").write_text("three\nfour\nfive")
     return folder
 
 
