@@ -31,7 +31,7 @@ def words_of(model: Path, root: Path) -> list[str]:
     values = {
         "world": "none", "data.prompts-file": root / "others.txt", "engine": "plain",
         "model": model, "data.folder.path": root / "pictures",
-        "data.folder.context": "prompt", "data.folder.prompts": "None",
+        "data.folder.context": "prompt", "data.folder.prompts": "none",
         "data.cache": root / "cache", "data.batch-size": 2,
         "data.samples.prompts": 4, "method.tether-weight": 0.1, "check.pictures": 8,
         "retention.every": 1, "retention.prompts": 8,

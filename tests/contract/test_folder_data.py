@@ -38,11 +38,16 @@ def family() -> ZImage:
     return tiny_zimage()
 
 
+def put_two(folder: Path) -> None:
+    """A square with two captions and a wide picture with one."""
+    put(folder / "a.png", "a red circle\na [trigger] circle", seed=1)
+    put(folder / "b.png", "two blue squares", width=200, height=100, seed=2)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A square with two captions and a wide picture with one; fuller prompts of both."""
-    put(tmp_path / "p" / "a.png", "a red circle\na [trigger] circle", seed=1)
-    put(tmp_path / "p" / "b.png", "two blue squares", width=200, height=100, seed=2)
+    """Two pictures with captions, fuller prompts of both, and a second folder."""
+    put_two(tmp_path / "p")
     (tmp_path / "p" / "a.enhanced.txt").write_text("a red circle on white\na big circle")
     (tmp_path / "p" / "b.enhanced.txt").write_text("two small blue squares side by side")
     put(tmp_path / "r" / "c.png", "a green star", seed=3)

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.contract.test_folder_data import CAPTIONS, assert_equal, experiment, made, pixels
+from tests.contract.test_folder_data import (
+    CAPTIONS,
+    assert_equal,
+    experiment,
+    made,
+    pixels,
+    put_two,
+)
 from tests.tiny import tiny_zimage
-from tests.unit.test_folder import put
 
 from fewstep.data.cache import Key, difference
 from fewstep.data.folder import Folder
@@ -34,9 +40,8 @@ def family() -> ZImage:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A square with two captions, a wide picture with one, and three further prompts."""
-    put(tmp_path / "p" / "a.png", "a red circle\na [trigger] circle", seed=1)
-    put(tmp_path / "p" / "b.png", "two blue squares", width=200, height=100, seed=2)
+    """Two pictures with captions, and three further prompts."""
+    put_two(tmp_path / "p")
     (tmp_path / "wanted.txt").write_text(WANTED)
     return tmp_path
 

@@ -8,6 +8,7 @@ from contextlib import redirect_stderr, suppress
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from fewstep.errors import UserError
 from fewstep.experiment.codec import flat, suggestion, to_dict
@@ -15,8 +16,26 @@ from fewstep.experiment.codec import flat, suggestion, to_dict
 T = TypeVar("T")
 FLAT = (tyro.conf.AvoidSubcommands,)
 """A field that may hold one of several dataclasses keeps the one that is there."""
+RULES = ConstructorRegistry()
 FRAME = " ─│╭╮╰╯├┤"
 FOOTERS = ("Argument helptext", "For full helptext", "See --help")
+
+
+@RULES.primitive_rule
+def none_as_written(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[None] | None:
+    """As configurations and messages spell it: tyro alone knows "None", and would take "none" for
+    a name where a field may hold one."""
+    if info.type is not type(None):
+        return None
+
+    def read(words: list[str]) -> None:
+        if words[0] not in ("none", "None"):
+            raise ValueError(f"{words[0]!r} is not none")
+
+    return PrimitiveConstructorSpec(
+        nargs=1, metavar="none", instance_from_str=read, is_instance=lambda x: x is None,
+        str_from_instance=lambda _: ["none"],
+    )  # fmt: skip
 
 
 def changed(default: T, words: Sequence[str], prog: str) -> T:
@@ -41,7 +60,10 @@ def print_help(kind: type, prog: str, description: str, default: Any = None) -> 
     """All options of a dataclass, by section, with the values of `default`."""
     more: dict[str, Any] = {} if default is None else {"default": default}
     with suppress(SystemExit):
-        tyro.cli(kind, args=["--help"], prog=prog, description=description, config=FLAT, **more)
+        tyro.cli(
+            kind, args=["--help"], prog=prog, description=description, config=FLAT, registry=RULES,
+            **more,
+        )  # fmt: skip
 
 
 def parse(kind: type[T], words: Sequence[str], prog: str, **more: Any) -> tuple[T, list[str]]:
@@ -50,8 +72,9 @@ def parse(kind: type[T], words: Sequence[str], prog: str, **more: Any) -> tuple[
     try:
         with redirect_stderr(said):
             return tyro.cli(
-                kind, args=words, prog=prog, return_unknown_args=True, config=FLAT, **more
-            )
+                kind, args=words, prog=prog, return_unknown_args=True, config=FLAT,
+                registry=RULES, **more,
+            )  # fmt: skip
     except SystemExit:
         raise UserError(sentence(said.getvalue())) from None
 
