@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fewstep.families.base import Cond
 from fewstep.families.zimage import ZImage, ZImageBackbone
-from fewstep.families.zimage_fused import FusedZImage
+from fewstep.families.zimage_fused import FusedZImage, product_dtype
 
 PROMPTS = ["a red circle and a blue square on a white background", "two green stars"]
 SIGMA = torch.tensor([0.9, 0.3])
@@ -28,6 +29,23 @@ def family() -> ZImage:
 
 def noise(side: int = 16) -> Tensor:
     return torch.randn(2, 8, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_products_are_of_the_fast_kind() -> None:
+    """No slower than five times float32; torch's plain loops for bfloat16 are sixty times."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        a = torch.ones(256, 256, dtype=dtype)
+        times: list[float] = []
+        for _ in range(5):
+            began = time.perf_counter()
+            a @ a
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    chosen = product_dtype(torch.device("cpu"))
+    assert seconds(chosen) < 5 * seconds(torch.float32)
+    assert product_dtype(torch.device("meta")) == torch.float32
 
 
 def two_lengths(family: ZImage) -> Cond:

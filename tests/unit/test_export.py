@@ -75,7 +75,7 @@ def test_a_fused_student_in_bfloat16_is_read_back_too(family: ZImage, tmp_path: 
     family.save(tmp_path / "teacher", family.backbone)
     low = ZImage.load(tmp_path / "teacher", dtype=torch.bfloat16)
     trained = copy.deepcopy(family.pipeline.transformer)  # float32, as in training
-    run = built(low, FusedZImage(trained, compiled=False))
+    run = built(low, FusedZImage(trained, torch.bfloat16, compiled=False))
     out = export(run, replace(ladd_shapes(), dtype="bfloat16"), tmp_path / "model")
     weights = load_file(out / "transformer" / "diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.bfloat16}

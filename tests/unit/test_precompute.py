@@ -156,6 +156,18 @@ def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert again.encoded == []
 
 
+def test_every_batch_is_told(tmp_path: Path) -> None:
+    """The last one of a shard when the shard is there."""
+    heard: list[tuple[int, int]] = []
+
+    def told(what: str, done: int, total: int) -> None:
+        heard.append((done, len(list(tmp_path.glob("*/*.safetensors")))))
+
+    precompute(replace(CFG, batch=2), ToyFamily(), PROMPTS, tmp_path, told=told)
+    assert [done for done, _ in heard] == sorted({done for done, _ in heard})
+    assert {(4, 1), (8, 2), (10, 3)} <= set(heard) and len(heard) > 3
+
+
 def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
     family = ToyFamily()
     with torch.no_grad():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.tiny import tiny_pictures, tiny_zimage
 
 from fewstep.data.cache import difference
@@ -54,7 +55,7 @@ def test_facts_are_readable(family: ZImage) -> None:
 
 def test_trap35_engine_and_dtype(family: ZImage) -> None:
     fused = copy.copy(family)
-    fused.backbone = FusedZImage(family.pipeline.transformer, compiled=False)
+    fused.backbone = FusedZImage(family.pipeline.transformer, torch.bfloat16, compiled=False)
     other = replace(SEEN, engine="fused", dtype="bfloat16")
     lines = difference(key(SEEN, family), key(other, fused))
     assert lines == [

@@ -175,32 +175,45 @@ def precompute(
             write_atomic(directory / CACHE, json.dumps(key, indent=1).encode() + b"\n")
         for index in range(shards):
             path = shard_path(directory, index)
-            part = rows[index * cfg.shard : (index + 1) * cfg.shard]
+            first = index * cfg.shard
+            part = rows[first : first + cfg.shard]
+
+            def drawn(done: int, first: int = first) -> None:
+                told("teacher samples", first + done, len(rows))
+
             if not is_complete(path):
-                read, x0, cond = draw(cfg, family, part, shown)
-                check_finite(cfg, read, x0, cond, first=index * cfg.shard)
+                read, x0, cond = draw(cfg, family, part, shown, drawn)
+                check_finite(cfg, read, x0, cond, first)
                 write_shard(path, read, x0, cond)
-            told("teacher samples", index * cfg.shard + len(part), len(rows))
+            drawn(len(part))
     return SampleCache(directory, key, shards)
 
 
 @torch.no_grad()
 def draw(
-    cfg: TeacherSamples, family: Family, rows: Sequence[Row], shown: Shown | None
-) -> tuple[list[Row], Latent, Cond]:
-    """The rows as they were read, x0 and conditions: guided Euler samples of the backbone."""
+    cfg: TeacherSamples, family: Family, rows: Sequence[Row], shown: Shown | None,
+    drawn: Callable[[int], None],
+) -> tuple[list[Row], Latent, Cond]:  # fmt: skip
+    """The rows as they were read, x0 and conditions: guided Euler samples of the backbone.
+
+    `drawn` hears how many of them there are, after each batch but the last.
+    """
     device = next(family.backbone.parameters()).device
     shape = family.latent_shape(cfg.height, cfg.width)
     sigmas = family.sigmas(cfg.steps)
     empty = None if cfg.guidance == 1 else family.encode_text([""]).to(device)
     rows, cond = conditions(cfg, family, rows, shown)
     x0: list[Tensor] = [torch.empty(0)] * len(rows)
+    done = 0
     for part in chunks([bucket(len(tokens)) for tokens in cond.tokens], cfg.batch):
         eps = noise_of(cfg, [rows[i].id for i in part], shape, device)
         uncond = None if empty is None else Cond(empty.tokens * len(part))
         velocity = guided(family.backbone, cond[part].to(device), uncond, cfg.guidance)
         for i, x in zip(part, euler(velocity, eps, sigmas).cpu(), strict=True):
             x0[i] = x
+        done += len(part)
+        if done < len(rows):
+            drawn(done)
     return rows, torch.stack(x0), cond
 
 

@@ -26,6 +26,7 @@ from fewstep.experiment.varieties import fitted, parse_variety
 from fewstep.families import adapters
 from fewstep.families.adapters import Strength, recorded, written
 from fewstep.families.zimage import ZImage
+from fewstep.families.zimage_fused import product_dtype
 from fewstep.flow.variety import FirstStepBy, Variety
 from fewstep.runs import user_path
 
@@ -220,6 +221,8 @@ def facts_of(asked: Asked, means: Means) -> dict[str, Any]:
     if isinstance(asked.variety, FirstStepBy):  # whose model has no adapter
         found["first_engine"] = means.engine
         engines.add(means.engine)
+    if engines != {"plain"} and product_dtype(means.device) == torch.float32:
+        found["products"] = "float32"  # unsaid of bfloat16: pictures of before keep their names
     if engines != {"plain"} or means.dtype != "float32":
         found["batch"] = means.batch  # coarse products round by the batch's size
     return found

@@ -169,8 +169,9 @@ class Experiment:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the frozen models and of the exported file; trained weights are float32 in any case."""
     engine: Engine = "plain"
-    """How the transformer runs: by its own code; by dense code with bfloat16 products; or by the
-    latter through torch.compile, which costs a minute or two at the start."""
+    """How the transformer runs: by its own code; by dense code, with products in bfloat16 where the
+    processor is fast at them and in float32 elsewhere; or by the latter through torch.compile,
+    which costs a minute or two at the start."""
     threads: int | None = None
     """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
 

@@ -12,7 +12,7 @@ from torch import nn
 from fewstep.errors import UserError
 from fewstep.experiment.config import Engine, Experiment, WorldName
 from fewstep.families.zimage import ZImage
-from fewstep.families.zimage_fused import FusedZImage
+from fewstep.families.zimage_fused import FusedZImage, product_dtype
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
 from fewstep.worlds.shapes.world import LEVELS, Shapes
@@ -52,7 +52,9 @@ def load_family(
             pass
         case "fused" | "compiled":
             transformer = family.pipeline.transformer
-            family.backbone = FusedZImage(transformer, compiled=engine == "compiled")
+            family.backbone = FusedZImage(
+                transformer, product_dtype(device), compiled=engine == "compiled"
+            )
         case _:
             assert_never(engine)
     family.pipeline.to(device)

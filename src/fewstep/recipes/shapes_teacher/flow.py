@@ -30,7 +30,7 @@ from fewstep.families.base import Cond
 from fewstep.families.pictures import PictureReader
 from fewstep.families.text import read
 from fewstep.families.zimage import ZImage
-from fewstep.families.zimage_fused import FusedZImage
+from fewstep.families.zimage_fused import FusedZImage, product_dtype
 from fewstep.flow import path
 from fewstep.recipes.shapes_teacher.aids import Plan, Sight
 from fewstep.recipes.shapes_teacher.data import TeacherBatches, TeacherData, concept_scene
@@ -184,7 +184,8 @@ def train_flow(
             optim.load_state_dict(saved)
         torch._foreach_copy_(ema, state["ema"])
         print(f"resumed at step {first}", flush=True)
-    fused = FusedZImage(pipeline.transformer, compiled=compiled)
+    low = product_dtype(torch.device("cpu"))
+    fused = FusedZImage(pipeline.transformer, low, compiled=compiled)
     batches = TeacherBatches(cfg.data, vae, cfg.steps)
     loader = DataLoader(
         batches, batch_size=None, num_workers=1, prefetch_factor=16,
