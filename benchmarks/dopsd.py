@@ -3,13 +3,13 @@
     python -m benchmarks.dopsd plan methods                  what will be trained
     OMP_NUM_THREADS=1 python -m benchmarks.dopsd run teacher
     OMP_NUM_THREADS=1 python -m benchmarks.dopsd run methods --part 0/2
-    OMP_NUM_THREADS=1 python -m benchmarks.dopsd run ablations --part 1/2 [--steps 60]
+    OMP_NUM_THREADS=1 python -m benchmarks.dopsd run ablations --few --part 1/2 [--steps 60]
     python -m benchmarks.dopsd table methods
 
 teacher      before any training: what the student draws of each concept beside its pictures
 methods      D-OPSD, SFT with and without an assistant, DreamBooth, PSO and off-policy distillation
              at one budget: as many optimizer steps, and in each as many passes with a gradient
-ablations    one change of D-OPSD at a time, on three of the concepts
+ablations    one change of D-OPSD at a time; each concept has one of the training seeds
 two          a second concept on the model that has learnt a first one, by a word of its own; the
              tether's prompts as they are, and with the first's among them
 stack        a concept's adapter with an SDA adapter (--sda FILE, of the same student) over both
@@ -78,6 +78,9 @@ def assistant_directory(args: argparse.Namespace) -> Path:
 
 def tasks_of(args: argparse.Namespace, of: Recipes) -> list[Task]:
     file = str(assistant_directory(args) / "adapter.safetensors")
+    if args.other_seeds is not None and STUDIES[args.study].spread:
+        raise UserError(f"{args.study} has one training seed of each concept; --other-seeds is for "
+                        "studies that have several")  # fmt: skip
     return plan(
         args.study, of, file, pictures_of(args), concepts=args.concepts, seeds=args.training_seeds,
         others=args.other_seeds,

@@ -27,8 +27,6 @@ KINDS: tuple[Kind, ...] = ("hue", "outline", "both")
 """Of each, one concept is shown."""
 PROMPTS: Mapping[View, int] = {"few": 8, "many": 4}
 """How many of the novel prompts."""
-SEED = 0
-"""Of the training runs."""
 
 
 def write_pictures(name: str, tasks: Sequence[Task], rows: Sequence[Row], judge: Judge) -> str:
@@ -39,7 +37,7 @@ def write_pictures(name: str, tasks: Sequence[Task], rows: Sequence[Row], judge:
     steps = {view: len(judge.ways[view].sigmas) - 1 for view in judge.views}
     text = (
         "Each column is one prompt with one noise, [V] standing for the concept; the rows are true "
-        f"pictures, the student before training, and each arm's run of training seed {SEED}, at "
+        "pictures, the student before training, and each arm's run of the first training seed, at "
         f"{steps['few']} steps"
     )
     if "many" in steps:
@@ -66,10 +64,17 @@ def chosen(tasks: Sequence[Task], rows: Sequence[Row]) -> list[Taught]:
     return [one for first in firsts for one in first]
 
 
+def first_seed(rows: Sequence[Row], one: Taught) -> int | None:
+    """The first training seed that the concept was learnt with, if it was."""
+    seeds = (seed for row in rows for name, seed in row.results if name == one.name)
+    return min(seeds, default=None)
+
+
 def finished(rows: Sequence[Row], one: Taught) -> list[Row]:
-    """Those whose run of the concept has left a model."""
-    runs = [(row, row.results.get((one.name, SEED))) for row in rows]
-    return [row for row, result in runs if result is not None and result.failed is None]
+    """Those whose run of the concept, with the first training seed, has left a model."""
+    seed = first_seed(rows, one)
+    runs = [(row, r) for row in rows for key, r in row.results.items() if key == (one.name, seed)]
+    return [row for row, result in runs if result.failed is None]
 
 
 def asked(one: Taught, view: View, texts: Sequence[str]) -> tuple[str, ...]:
@@ -81,8 +86,9 @@ def drawings(
     one: Taught, tasks: Sequence[Task], rows: Sequence[Row], judge: Judge
 ) -> dict[str, Drawn]:
     """What the rows show, by their names."""
+    first = (one, first_seed(rows, one))
     runs = {task.arm.name: task.directory(judge.runs)
-            for task in tasks if (task.taught, task.seed) == (one, SEED)}  # fmt: skip
+            for task in tasks if (task.taught, task.seed) == first}  # fmt: skip
     truth = true_pictures(judge.world, one, judge.texts(one)[: PROMPTS["few"]])
     found: dict[str, Drawn] = {
         "true picture": {view: truth[: PROMPTS[view]] for view in judge.views},

@@ -18,7 +18,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.worlds.shapes.world import Shapes
 
 FEWER = ("hue4", "outline5", "both7")
-"""Concepts of studies with many arms."""
+"""Concepts of the study that looks at every pair of strengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +80,14 @@ class Kind:
     second: bool = False
     """Each second concept is trained on the model that has learnt the first, with the prompts of
     the tether as they are and with the first's among them."""
+    spread: bool = False
+    """Each concept is learnt with one training seed, the seeds taking turns: as many runs say more
+    of concepts, which differ most, than all seeds on a few of them."""
 
 
 STUDIES: Mapping[str, Kind] = {
     "methods": Kind(arms=methods),
-    "ablations": Kind(arms=ablations, concepts=FEWER),
+    "ablations": Kind(arms=ablations, spread=True),
     "two": Kind(second=True),
     "stack": Kind(concepts=FEWER),
 }
@@ -97,11 +100,16 @@ def plan(
 ) -> list[Task]:  # fmt: skip
     """Every run of a study; all arms and concepts of a seed before the next seed. `of` makes the
     experiment of a recipe on the student; arms but the recipe have `others` seeds where that is
-    fewer."""
+    fewer. Of a study that spreads its seeds all arms of a concept come before the next concept."""
     kind, world = STUDIES[name], Shapes()
     fewer = seeds if others is None else others
     arms = kind.arms(of, assistant)
     chosen = concepts or kind.concepts
+    if kind.spread:
+        return [
+            Task(arm=arm, taught=one, seed=i % seeds, pictures=pictures)
+            for i, one in enumerate(taught(world, chosen)) for arm in arms
+        ]  # fmt: skip
 
     def of_seed(seed: int) -> Iterator[Task]:
         if not kind.second:

@@ -24,6 +24,7 @@ from PIL import Image
 from tests.tiny import tiny_zimage
 
 from fewstep import claims
+from fewstep.errors import UserError
 from fewstep.evaluate.generate import generate
 from fewstep.experiment.codec import difference
 from fewstep.experiment.models import load_family
@@ -99,6 +100,15 @@ def test_arms_ask_what_the_issue_asks(words: list[str]) -> None:
     assert {path.name for path in shared} == {
         f"{arm}_{concept}_0" for arm in (MAIN, "captions") for concept in ("hue4", "outline5")
     }
+    spread = plan("ablations", of, "a.safetensors", Path("p"), seeds=3)
+    assert [(t.taught.name, t.seed) for t in spread if t.arm.name == "lora"] == [
+        ("hue4", 0), ("hue6", 1), ("outline5", 2), ("outline7", 0), ("both7", 1), ("both9", 2),
+        ("style1", 0),
+    ]  # fmt: skip
+    assert {t.taught.name for t in spread[: len(arms)]} == {"hue4"}
+    assert len(set(spread)) == len(spread) == 7 * len(arms)
+    with pytest.raises(UserError, match="--other-seeds"):
+        planned([*words, "--other-seeds", "1"], "ablations")
     other = recipe_on(args.student, 8, None, {}, {})("pso_shapes")
     assert len(other.method.student_sigmas) == 8 and sum(other.method.student_probs) == 1
 
