@@ -30,14 +30,32 @@ MULTIPLE = 32
 """Z-Image pads text and image tokens to multiples of this."""
 
 
-def rms(x: Tensor, weight: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Of mean square 1, float32."""
     x = x.float()
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+
+def halves(w: Tensor, heads: int) -> Tensor:
+    """Rows of a projection to heads: in each head the first of all pairs, then the second ones.
+
+    Z-Image rotates neighbours, (0, 1), (2, 3), ..., which no vector unit is good at. Products of
+    queries and keys do not notice that both are ordered anew.
+    """
+    return w.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    """Of a head in `halves`; the first half of `sin` has the other sign."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax of q k times v, (b, heads, s, d). The backward pass of torch's kernel is slow in
+    bfloat16 (decision 4)."""
+    if q.dtype == torch.float32:
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return torch.softmax((q @ k.transpose(-1, -2)).float(), -1).to(q.dtype) @ v
 
 
 def block(
@@ -45,23 +63,26 @@ def block(
     wq: Tensor, wk: Tensor, wv: Tensor, wo: Tensor, nq: Tensor, nk: Tensor, n1: Tensor, n2: Tensor,
     f1: Tensor, f2: Tensor, w1: Tensor, w2: Tensor, w3: Tensor,
 ) -> Tensor:  # fmt: skip
-    """One transformer block; `mod` is its modulation, (b, 4 d), None in the context refiner."""
+    """One transformer block; `mod` is its modulation, (b, 4 d), None in the context refiner.
+
+    cos, sin  (s, heads, d / heads), as `rotate` wants them
+    """
     if mod is None:
         scale_a = gate_a = scale_f = gate_f = torch.ones((), device=x.device)
     else:
         scale_a, gate_a, scale_f, gate_f = mod.unsqueeze(1).chunk(4, 2)
         scale_a, scale_f, gate_a, gate_f = 1 + scale_a, 1 + scale_f, gate_a.tanh(), gate_f.tanh()
     b, s, d = x.shape
-    h = (rms(x, n1) * scale_a).to(low)
+    h = (unit(x) * (n1 * scale_a)).to(low)
+    wq, wk, nq, nk = halves(wq, heads), halves(wk, heads), halves(nq, 1), halves(nk, 1)
     q, k, v = (F.linear(h, w.to(low)).view(b, s, heads, -1) for w in (wq, wk, wv))
-    q = rotate(rms(q, nq), cos, sin).to(low).transpose(1, 2)
-    k = rotate(rms(k, nk), cos, sin).to(low).transpose(1, 2)
-    weights = torch.softmax((q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5, -1).to(low)
-    mixed = (weights @ v.transpose(1, 2)).transpose(1, 2).reshape(b, s, d)
-    x = x + gate_a * rms(F.linear(mixed, wo.to(low)), n2)
-    h = (rms(x, f1) * scale_f).to(low)
+    q = rotate(unit(q) * (nq * q.shape[-1] ** -0.5), cos, sin).to(low).transpose(1, 2)
+    k = rotate(unit(k) * nk, cos, sin).to(low).transpose(1, 2)
+    mixed = attend(q, k, v.transpose(1, 2)).transpose(1, 2).reshape(b, s, d)
+    x = torch.addcmul(x, unit(F.linear(mixed, wo.to(low))), n2 * gate_a)
+    h = (unit(x) * (f1 * scale_f)).to(low)
     h = F.linear(F.silu(F.linear(h, w1.to(low))) * F.linear(h, w3.to(low)), w2.to(low))
-    return x + gate_f * rms(h, f2)
+    return torch.addcmul(x, unit(h), f2 * gate_f)
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
@@ -161,26 +182,33 @@ class FusedZImage(ZImageBackbone):
             torch.tensor([text_len + 1]), torch.arange(h // 2), torch.arange(w // 2)
         )
         order = F.pad(torch.arange(1, text_len + 1)[:, None], (0, 2))
-        image_freqs = m.rope_embedder(places.to(x.device))
-        text_freqs = m.rope_embedder(order.to(x.device))
-        for layer in m.noise_refiner:
-            image = self.through(layer, image, image_freqs, time)
-        for layer in m.context_refiner:
-            text = self.through(layer, text, text_freqs, None)
+        turns = self.turns(torch.cat([places, order]).to(x.device))
         n = image.shape[1]
-        both, freqs = torch.cat([image, text], 1), torch.cat([image_freqs, text_freqs])
+        for layer in m.noise_refiner:
+            image = self.through(layer, image, [t[:n] for t in turns], time)
+        for layer in m.context_refiner:
+            text = self.through(layer, text, [t[n:] for t in turns], None)
+        both = torch.cat([image, text], 1)
         for i, layer in enumerate(m.layers[: last + 1]):
-            both = self.through(layer, both, freqs, time)
+            both = self.through(layer, both, turns, time)
             if i in seen:
                 seen[i] = both[:, :n]
         return both[:, :n]
 
-    def through(self, layer: nn.Module, x: Tensor, freqs: Tensor, time: Tensor | None) -> Tensor:
+    def turns(self, places: Tensor) -> list[Tensor]:
+        """Cosines and sines of the tokens at these places, as `block` wants them."""
+        m = self.transformer
+        freqs = m.rope_embedder(places)[:, None].expand(-1, m.config.n_heads, -1)
+        cos, sin = freqs.real, freqs.imag
+        return [torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)]
+
+    def through(
+        self, layer: nn.Module, x: Tensor, turns: Sequence[Tensor], time: Tensor | None
+    ) -> Tensor:
         a, f = layer.attention, layer.feed_forward
         mod = layer.adaLN_modulation(time) if layer.modulation else None
-        cos, sin = freqs.real[:, None].contiguous(), freqs.imag[:, None].contiguous()
         return self.block(
-            x, cos, sin, mod, a.heads, self.low,
+            x, *turns, mod, a.heads, self.low,
             a.to_q.weight, a.to_k.weight, a.to_v.weight, a.to_out[0].weight,
             a.norm_q.weight, a.norm_k.weight,
             layer.attention_norm1.weight, layer.attention_norm2.weight,
