@@ -22,12 +22,12 @@ import torch
 from safetensors.numpy import load_file, save
 
 from fewstep import claims
-from fewstep.data.precompute import text_hash
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.grids import to_bytes
 from fewstep.evaluate.measures import PICTURES, Instruments, Measures, in_memory, measure
 from fewstep.evaluate.statistics import Estimate, Weights, prompt_weights
 from fewstep.families.base import Family
+from fewstep.hashing import text_hash
 from fewstep.machine import environment
 from fewstep.rng import seed_of
 from fewstep.runs import write_atomic

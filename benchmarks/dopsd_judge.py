@@ -24,7 +24,7 @@ from benchmarks.dopsd_verdicts import verdicts
 from benchmarks.sda_judge import check_config
 from benchmarks.study_judge import Result, training_minutes
 
-from fewstep.data.precompute import alone, text_hash
+from fewstep.data.cache import alone
 from fewstep.evaluate import diversity
 from fewstep.evaluate.generate import GenerationSpec, generate, picture_hash
 from fewstep.evaluate.measures import Measures
@@ -33,6 +33,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family
 from fewstep.families.zimage import ZImage
 from fewstep.flow.sample import SamplerName
+from fewstep.hashing import text_hash
 from fewstep.runs import read_metrics
 from fewstep.shapes import Pixels
 from fewstep.worlds.shapes import judge as judges

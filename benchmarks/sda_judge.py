@@ -18,7 +18,7 @@ from benchmarks.study_judge import WATCHED, training_minutes
 from benchmarks.study_plan import DEFAULT, Job, Variant
 
 from fewstep.cli.opening import read_experiment
-from fewstep.data.precompute import alone, text_hash
+from fewstep.data.cache import alone
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.evaluate.judge import FRESH
@@ -31,6 +31,7 @@ from fewstep.experiment.models import load_family
 from fewstep.experiment.varieties import fitted
 from fewstep.families.zimage import ZImage
 from fewstep.flow.variety import FirstStepBy, Variety
+from fewstep.hashing import text_hash
 from fewstep.runs import read_metrics
 from fewstep.worlds.shapes.world import Shapes
 

@@ -17,7 +17,7 @@ from benchmarks.wrong_convention import PREFIX, WrongConvention
 from safetensors.torch import load_file
 
 from fewstep.cli.opening import read_experiment
-from fewstep.data.precompute import alone, text_hash
+from fewstep.data.cache import alone
 from fewstep.errors import UserError
 from fewstep.evaluate.generate import GenerationSpec
 from fewstep.evaluate.measures import Measures
@@ -26,6 +26,7 @@ from fewstep.experiment.codec import difference
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family
 from fewstep.families.zimage import ZImage
+from fewstep.hashing import text_hash
 from fewstep.runs import read_metrics
 from fewstep.train import checkpoint
 from fewstep.worlds.shapes.world import Shapes

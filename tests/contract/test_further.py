@@ -20,10 +20,10 @@ from tests.tiny import tiny_zimage
 
 from fewstep.data.cache import Key, difference
 from fewstep.data.folder import Folder
-from fewstep.data.precompute import text_hash
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.teacher_prompts import asked
 from fewstep.families.zimage import ZImage
+from fewstep.hashing import text_hash
 
 WANTED = "three [trigger] stars\na [trigger] square on tan\na blue [trigger]"
 TEXTS = {

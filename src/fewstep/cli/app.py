@@ -7,6 +7,7 @@
     fewstep eval runs/x                        measure teacher and student against the truth
     fewstep eval shapes@20,w=2 runs/x --suite quick    any models, side by side
     fewstep report runs/x runs/y               one self-contained page
+    fewstep prompts list.txt more.parquet      free of duplicates and leaks, sorted by kind, split
     fewstep demo                               all of it in minutes
 
 `fewstep VERB --help` lists the options. Running a command again goes on where it was stopped. Exit
@@ -26,12 +27,13 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import commands, opening, sampling
+from fewstep.cli import commands, curating, opening, sampling
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,
     EvalRequest,
     NoOptions,
+    PromptsRequest,
     ReportRequest,
     SampleRequest,
     TrainHelp,
@@ -45,7 +47,7 @@ from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
 
-VERBS = ("recipes", "train", "sample", "eval", "report", "demo")
+VERBS = ("recipes", "train", "sample", "eval", "report", "prompts", "demo")
 HELP = ("-h", "--help")
 DEMO = "ladd_shapes_demo"
 INTERRUPTED = 130
@@ -93,6 +95,9 @@ def dispatch(words: list[str]) -> int:
             return evaluate(rest, console)
         case "report":
             return commands.report(asked(ReportRequest, rest, "fewstep report"), console)
+        case "prompts":
+            request = asked(PromptsRequest, rest, "fewstep prompts")
+            return curating.prompts(request, shlex.join(["fewstep", *words]), console)
         case _:
             return demo(rest, console)
 
@@ -119,6 +124,11 @@ def show_help(verb: str, first: str) -> int:
             )  # fmt: skip
         case "report":
             print_help(ReportRequest, prog, "Write one self-contained page of runs or evaluations.")
+        case "prompts":
+            print_help(
+                PromptsRequest, prog, "Read prompts, clean them, drop duplicates and leaks, tell "
+                "their kinds, fill gaps, sample and split.",
+            )  # fmt: skip
         case _:
             print_help(NoOptions, prog, "What can be run, with hardware, duration and score.")
     return 0

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fewstep.curation.config import Curation
 from fewstep.errors import UserError
 from fewstep.evaluate.fidelity import MIN_PROMPTS
 from fewstep.evaluate.story import EvalConfig
@@ -163,6 +164,31 @@ class EvalHelp(EvalRequest):
     own configuration."""
 
     eval: EvalConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsRequest:
+    """Lists of prompts for training, validation and test, from any files of prompts."""
+
+    files: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="FILE", help_behavior_hint="(required: one or more)"),
+    ]
+    """Files that end in .txt, .jsonl, .csv, .tsv or .parquet."""
+    out: Path | None = None
+    """A folder for the lists, the tables and the page; none is prompts/NAME of the first file. The
+    same command goes on where it was stopped."""
+    field: str | None = None
+    """The column or key that holds the prompt; none is the first of prompt, caption and text."""
+    against: tuple[Path, ...] = ()
+    """Files of evaluation prompts: what repeats, nearly repeats or contains one is left out."""
+    taxonomy: Path | None = None
+    """A YAML file of axes, labels, words and phrases; none is the one in the package: 14 subjects,
+    7 styles and 8 cameras."""
+    embed: Path | None = None
+    """Directory of a model of texts: prompts that mean the same are found, and labels that no word
+    tells."""
+    curation: Annotated[Curation, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fewstep.data.cache import Key
-from fewstep.data.precompute import text_hash
 from fewstep.errors import UserError
+from fewstep.hashing import text_hash
 from fewstep.runs import write_atomic
 
 

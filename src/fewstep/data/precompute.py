@@ -8,7 +8,6 @@ that is coarse (bfloat16) `facts` should hold the size of the batch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -37,6 +36,7 @@ from fewstep.errors import UserError
 from fewstep.families.base import Cond, Family
 from fewstep.flow.guidance import guided
 from fewstep.flow.sample import euler
+from fewstep.hashing import text_hash
 from fewstep.rng import Rng, seed_of
 from fewstep.runs import write_atomic
 from fewstep.shapes import Latent, Pixels
@@ -110,10 +110,6 @@ def pictures_hash(shown: Shown, prompts: Sequence[str]) -> str:
     texts, images = shown(few, range(len(few)))
     grey = (images * 255).round().to(torch.uint8).cpu().numpy()
     return text_hash("\x1f".join([*texts, grey.tobytes().hex()]))
-
-
-def text_hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def noise_of(

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import torch
 
-from fewstep.data.precompute import text_hash
 from fewstep.data.told import Told, quiet
 from fewstep.families.base import Cond
+from fewstep.hashing import text_hash
 from fewstep.shapes import Latent
 
 AT_ONCE = 64

@@ -16,7 +16,7 @@ from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
 from fewstep.data.picture_samples import PictureBatches, PictureSamples, read_pictures
 from fewstep.data.pictures import LIBRARY
-from fewstep.data.precompute import precompute, text_hash
+from fewstep.data.precompute import precompute
 from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
 from fewstep.data.told import Told, quiet
@@ -28,6 +28,7 @@ from fewstep.families.pictures import CLOSE, OPEN, PAD
 from fewstep.families.text import chat
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage
+from fewstep.hashing import text_hash
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
 
