@@ -56,6 +56,18 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "offpolicy_concept_success": ("concept success of off-policy distillation at the same budget", "", "benchmarks.dopsd run methods"),
     "memory_growth_with_k": ("what autograd holds at 16 states over 2 states of D-OPSD", "<= 1.02", "benchmarks.dopsd run memory"),
   },
+  "survive": {
+    "faults_passed": ("of the twenty fault tests, how many pass", ">= 20", "pytest"),
+    "resume_bitwise": ("methods whose resumed run equals the uninterrupted one bit for bit, of 3", ">= 3", "pytest"),
+    "rank_difference": ("largest difference of a weight between 1, 2 and 4 ranks after 20 steps", "<= 1e-6", "pytest"),
+    "precompute_identical": ("whether 10,000 samples of workers that come, go and die equal those of one, byte for byte", ">= 1", "benchmarks.precompute"),
+    "soak_identical": ("whether an hour of kills and restarts ends in the weights of a quiet run", ">= 1", "benchmarks.soak"),
+    "precompute_speedup": ("time of a plain loop over the diffusers pipeline over that of precompute", "", "benchmarks.precompute"),
+    "load_ms_per_sample": ("milliseconds to load a sample", "", "benchmarks.precompute"),
+    "curation_seconds_per_million": ("processor seconds of `fewstep prompts` a million rows", "", "benchmarks.curation"),
+    "curation_recall": ("share of planted repeats, near repeats and leaks that are left out", "", "benchmarks.curation"),
+    "curation_precision": ("share of rows left out as repeats or leaks that were planted", "", "benchmarks.curation"),
+  },
 }  # fmt: skip
 
 

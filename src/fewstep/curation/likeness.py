@@ -1,8 +1,8 @@
 """How alike texts are: the Jaccard index of their shingles, and pairs that may be alike.
 
 Signatures are MinHash (Broder 1997), candidates come from its bands (Indyk and Motwani 1998). In
-numpy for all texts at once: one object for each text costs twenty times as much
-(docs/decisions/0012-minhash-in-numpy.md).
+numpy for all texts at once: an object for each text takes three to ten times as long and as much
+memory (decision 12).
 """
 
 from __future__ import annotations
