@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,19 @@ def test_sample_takes_size_from_the_model_and_tells_unknown_words(
     assert capsys.readouterr().err == ""
     with Image.open(tmp_path / "0000_seed0.png") as picture:
         assert picture.size == (32, 64)
+
+
+def test_ctrl_c_while_libraries_load_is_no_traceback() -> None:
+    """As if it came when diffusers, which takes seconds, is asked for."""
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'diffusers': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from fewstep.cli import main\n"
+        "sys.exit(main(['recipes']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stdout == ""
+    assert done.stderr == "interrupted before anything began\n"

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from tests.equivalence.test_resume import rows
 from tests.unit.test_folder import put
 
-from fewstep.cli.commands import INTERRUPTED, train
+from fewstep.cli import INTERRUPTED
+from fewstep.cli.commands import train
 from fewstep.data.told import Told
 from fewstep.experiment.builder import Built, build
 from fewstep.experiment.config import Experiment

@@ -2,6 +2,6 @@
 
 import sys
 
-from fewstep.cli.app import main
+from fewstep.cli import main
 
 sys.exit(main())

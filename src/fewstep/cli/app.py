@@ -27,7 +27,7 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import commands, curating, opening, sampling
+from fewstep.cli import INTERRUPTED, commands, curating, opening, sampling
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,
@@ -50,7 +50,6 @@ from fewstep.train.loop import NotFiniteError
 VERBS = ("recipes", "train", "sample", "eval", "report", "prompts", "demo")
 HELP = ("-h", "--help")
 DEMO = "ladd_shapes_demo"
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

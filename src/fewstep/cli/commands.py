@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from fewstep.cli import INTERRUPTED
 from fewstep.cli.evaluation import evaluate_run
 from fewstep.cli.figures import show
 from fewstep.cli.opening import check_same, open_run
@@ -33,8 +34,6 @@ from fewstep.families.adapter_files import open_file
 from fewstep.runs import Run, check_new
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
-
-INTERRUPTED = 130
 
 Make = Callable[[Experiment, Path, Told], Built]
 """What turns a configuration into a run: `build`, or a study's variant of it."""
