@@ -106,6 +106,29 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
         raise RunError(f"{where} is not a row of metrics: {line[:60]!r}; remove it") from error
 
 
+class Follower:
+    """A run that another process writes: where its files are. What is logged here goes nowhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    def log(self, step: int, **scalars: jsonl.Value) -> None:
+        """Nothing."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing."""
+
+
 class Run:
     """An open run directory, locked: a second process that opens it is refused.
 

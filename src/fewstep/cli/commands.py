@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,9 +32,10 @@ from fewstep.experiment.retention import of_best, outside_prompts
 from fewstep.experiment.teacher_check import ensure_teacher
 from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file
-from fewstep.runs import Run, check_new
+from fewstep.runs import Follower, Run, check_new
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
+from fewstep.train.ranks import ALONE, Ranks, started
 
 Make = Callable[[Experiment, Path, Told], Built]
 """What turns a configuration into a run: `build`, or a study's variant of it."""
@@ -84,7 +86,40 @@ def train(
     *, force: bool = False,
 ) -> int:  # fmt: skip
     """Train or go on training, then write the student as a model directory in the run; `force`
-    does so by a teacher that fails its check."""
+    does so by a teacher that fails its check. Under torchrun by all of its processes."""
+    with started(experiment.device) as ranks:
+        if ranks.count > 1:
+            return train_together(experiment, out, command, console, ranks, force=force)
+        return train_alone(experiment, out, command, console, make, force=force)
+
+
+def train_together(
+    experiment: Experiment, out: Path, command: str, console: Console, ranks: Ranks, *, force: bool
+) -> int:
+    """By several processes: the first does all that is written."""
+    if experiment.retention.every:
+        raise UserError(
+            f"retention.every is {experiment.retention.every}, but a gauge looks with one process "
+            "alone; set it to 0, or start one process"
+        )
+    make = partial(build, processes=ranks.count)
+    if ranks.first:
+        return train_alone(experiment, out, command, console, make, ranks, force=force)
+    silent = Console(quiet=True)
+    built = make(experiment, out)
+    ranks.wait()  # the first has opened the run
+    outcome = run_loop(
+        built.method, built.batches, experiment.loop, Follower(out), built.optims, (),
+        seed=experiment.seed, device=built.device, console=silent, ranks=ranks,
+    )  # fmt: skip
+    return 0 if outcome.finished else INTERRUPTED
+
+
+def train_alone(
+    experiment: Experiment, out: Path, command: str, console: Console, make: Make,
+    ranks: Ranks = ALONE, *, force: bool,
+) -> int:  # fmt: skip
+    """By one process, or by the first of several."""
     check_folder(out)
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
@@ -100,9 +135,11 @@ def train(
     with open_run(out, experiment, built, command) as run:
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
+        ranks.wait()
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
+            ranks=ranks,
         )  # fmt: skip
         if not outcome.finished:
             console.print(

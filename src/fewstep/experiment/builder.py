@@ -65,8 +65,11 @@ class Built:
     """To be asked while training; None where the experiment wants none."""
 
 
-def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
-    """Load the model, check everything, then compute or find its samples.
+def build(
+    experiment: Experiment, run_dir: Path, told: Told = quiet, *, processes: int = 1
+) -> Built:
+    """Load the model, check everything, then compute or find its samples. A step may be split over
+    several processes, of which each builds the same.
 
     `told` hears how far samples and pictures are. Raises UserError for what the user can repair.
     """
@@ -80,7 +83,7 @@ def build(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Built:
     world = make_world(experiment)
     method, optims = prepare(experiment, family, teacher, world, device)
     folders = find_folders(experiment, family)
-    data = data_of(experiment, family, teacher, world, folders, told)
+    data = data_of(experiment, family, teacher, world, folders, told, processes=processes)
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
         family=family, teacher=teacher, world=world, method=method,

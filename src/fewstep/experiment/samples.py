@@ -46,12 +46,13 @@ class Data:
 
 def data_of(
     experiment: Experiment, family: ZImage, teacher: ZImage, world: World | None, folders: Folders,
-    told: Told = quiet,
+    told: Told = quiet, *, processes: int = 1,
 ) -> Data:  # fmt: skip
     """The batches of the experiment: `teacher` draws what is trained on, and `family`, the model
-    itself, what it should leave as it is."""
+    itself, what it should leave as it is. Each of the processes should get a micro-batch."""
     cfg = experiment.data
-    batches, key = trained_on(experiment, family, teacher, world, folders, told)
+    part = min(cfg.micro_batch or cfg.batch_size, -(-cfg.batch_size // processes))
+    batches, key = trained_on(experiment, family, teacher, world, folders, told, part)
     report = {role: folder_report.facts(folder) for role, folder in folders.given().items()}
     if (found := make_prior(experiment, family, world, folders, told)) is not None:
         prior, own = found
@@ -62,11 +63,10 @@ def data_of(
 
 def trained_on(
     experiment: Experiment, family: ZImage, teacher: ZImage, world: World | None, folders: Folders,
-    told: Told,
+    told: Told, part: int,
 ) -> tuple[Callable[[int], list[Batch]], Key]:  # fmt: skip
-    """The batches without a prior, and what decided them."""
-    cfg, seed = experiment.data, experiment.seed
-    size, part = cfg.batch_size, cfg.micro_batch
+    """The batches without a prior, in micro-batches of `part`, and what decided them."""
+    cfg, seed, size = experiment.data, experiment.seed, experiment.data.batch_size
     match cfg.source:
         case "samples":
             cache = teacher_samples(experiment, teacher, world, told)

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from fewstep.data.batches import Batch
 from fewstep.methods.base import Method
-from fewstep.runs import Run
+from fewstep.runs import Follower, Run, RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
 from fewstep.train.gauge import Gauge
 from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
-from fewstep.train.rows import Means, log, note
+from fewstep.train.ranks import ALONE, Ranks
+from fewstep.train.rows import Means, log, note, together
 from fewstep.train.signals import stop_requests
 from fewstep.train.step import run_step
 from fewstep.train.stopwatch import Stopwatch
@@ -94,7 +95,7 @@ def train(
     method: Method,
     batches: Callable[[int], Sequence[Batch]],
     cfg: LoopConfig,
-    run: Run,
+    run: Run | Follower,
     optims: Mapping[str, Optim],
     hooks: Sequence[Hook] = (),
     *,
@@ -102,14 +103,18 @@ def train(
     device: torch.device | str = "cpu",
     console: Console | None = None,
     gauge: Gauge | None = None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Train to `cfg.steps`, from the newest complete checkpoint of the run if there is one.
 
     batches  the micro-batches of a step, a function of the step alone
     optims   one for each phase that the method yields, by its name
-    gauge    comes after the hooks of its steps, may change weights and rates, and may end the run
+    gauge    comes after the hooks of its steps, may change weights and rates, and may end the run;
+             with one process alone
+    ranks    of several processes the first has the run and does the hooks; the others follow
 
-    SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once.
+    SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. One
+    that reaches one process ends all of them after the same step.
     Raises NotFiniteError, and RunError where the run directory cannot be read or written.
     """
     console = Console() if console is None else console
@@ -117,8 +122,15 @@ def train(
     found = checkpoint.newest(run.checkpoints, lambda text: console.print(f"warning: {text}"))
     if found is not None:
         progress = checkpoint.load(found, method.modules, optims)
+    if len(steps := set(ranks.all_facts(progress.step))) > 1:
+        raise RunError(
+            f"the processes go on from different steps ({', '.join(map(str, sorted(steps)))}); all "
+            f"of them must see the same folder {run.directory}"
+        )
     run.rewind(progress.step)
     if gauge is not None:
+        if not isinstance(run, Run) or ranks.count > 1:
+            raise ValueError("a gauge needs a run of one process")
         gauge.begin(run, progress.step)
 
     saved = progress.step if found is not None else 0
@@ -129,8 +141,9 @@ def train(
 
     def write_row() -> None:
         nonlocal means, unlogged
-        log(run, optims, means, progress, watch.lap(), unlogged, device)
-        line.update(progress.step, note(means))
+        whole = together(means, ranks)
+        log(run, optims, whole, progress, watch.lap(), unlogged, device)
+        line.update(progress.step, note(whole))
         means, unlogged = {}, 0
 
     def save() -> None:
@@ -138,18 +151,20 @@ def train(
         nonlocal saved
         if unlogged:
             write_row()
-        checkpoint.save(run.checkpoints, progress, method.modules, optims, keep=cfg.keep)
+        if ranks.first:
+            checkpoint.save(run.checkpoints, progress, method.modules, optims, keep=cfg.keep)
         saved = progress.step
 
     def run_hooks() -> None:
         with watch.paused():
-            for hook in hooks:
+            for hook in hooks if ranks.first else ():
                 if hook.due(progress.step):
                     hook.run(progress.step)
 
     def look() -> str | None:
         if gauge is None or not gauge.due(progress.step):
             return None
+        assert isinstance(run, Run)
         if progress.step != saved or progress.step == 0:
             save()  # what the gauge sees is what a resumed run finds, whatever it then does
         with watch.paused():
@@ -160,11 +175,12 @@ def train(
             line.say(f"resumed at step {progress.step} from {found}")
         run_hooks()
         why = look()
-        while progress.step < cfg.steps and why is None and not stopping():
+        while progress.step < cfg.steps and why is None and not ranks.any(stopping()):
             step = progress.step
             bad = run_step(
-                method, batches(step), optims, means, seed=seed, step=step, device=device
-            )
+                method, batches(step), optims, means, seed=seed, step=step, device=device,
+                ranks=ranks,
+            )  # fmt: skip
             in_a_row = progress.skipped_in_a_row + 1 if bad else 0
             if in_a_row >= cfg.max_skips:
                 raise NotFiniteError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from torch import Tensor
 from fewstep.jsonl import Value
 from fewstep.machine import peak_resident_mb
 from fewstep.methods.base import Logs
-from fewstep.runs import Run
+from fewstep.runs import Follower, Run
 from fewstep.train.checkpoint import Progress
 from fewstep.train.optim import Optim
+from fewstep.train.ranks import Ranks
 from fewstep.train.stopwatch import Seconds
 
 
@@ -30,12 +32,32 @@ class Means:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
+    def facts(self) -> dict[str, Any]:
+        """Sums and counts, as JSON."""
+        return {name: [total.tolist(), self.counts[name]] for name, total in self.sums.items()}
+
     def values(self) -> dict[str, Value]:
         return {name: (total / self.counts[name]).tolist() for name, total in self.sums.items()}
 
 
+def together(means: Mapping[str, Means], ranks: Ranks) -> Mapping[str, Means]:
+    """Those of all processes, each of which has summed up its share of every step."""
+    if ranks.count == 1:
+        return means
+    found: dict[str, Means] = {}
+    for said in ranks.all_facts({phase: own.facts() for phase, own in means.items()}):
+        for phase, facts in said.items():
+            own = found.setdefault(phase, Means())
+            for name, (total, count) in facts.items():
+                value = torch.tensor(total, dtype=torch.float64)
+                own.sums[name] = own.sums[name] + value if name in own.sums else value
+                # in a step of few micro-batches some processes have none
+                own.counts[name] = max(own.counts.get(name, 0), count)
+    return found
+
+
 def log(
-    run: Run,
+    run: Run | Follower,
     optims: Mapping[str, Optim],
     means: Mapping[str, Means],
     progress: Progress,

@@ -2,7 +2,7 @@
 
 for each phase of the step:
     gradient = sum over micro-batches of (their share of the samples) x (their gradient),
-               one part of a loss after the other
+               one part of a loss after the other, and over processes
     clip, move the phase's module, phase.after()
 """
 
@@ -18,6 +18,7 @@ from fewstep.data.batches import Batch
 from fewstep.methods.base import AnyPhase, Logs, Method
 from fewstep.rng import Rng
 from fewstep.train.optim import Optim
+from fewstep.train.ranks import ALONE, Ranks
 from fewstep.train.rows import Means
 
 
@@ -30,12 +31,16 @@ def run_step(
     seed: int,
     step: int,
     device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> str | None:
     """One step. A phase that is not finite moves nothing and ends the step; it is returned.
 
-    The phases after it may stand on what it left, so they are skipped as well.
+    The phases after it may stand on what it left, so they are skipped as well. `batches` are those
+    of all processes, which find the same; `means` are of this one's share, and the first has those
+    of the whole beside them (loss and norm of the gradient).
     """
-    moved = [batch.to(device) for batch in batches]
+    total = sum(len(batch) for batch in batches)
+    moved = [batch.to(device) for batch in ranks.share(batches)]
     for phase in method.phases(step):
         optim = optims.get(phase.name)
         if optim is None:
@@ -44,8 +49,11 @@ def run_step(
                 f"{', '.join(sorted(optims))}"
             )
         optim.zero_grad()
-        loss, logs = accumulate(phase, moved, optim, seed=seed, step=step, device=device)
-        norm = optim.norm()
+        loss, logs = accumulate(
+            phase, moved, optim, total=total, seed=seed, step=step, device=device
+        )
+        ranks.total_gradients(list(optim.parameters.values()))
+        loss, norm = ranks.total(loss), optim.norm()
         # One look for both: every look waits for the device.
         if not bool((loss.isfinite() & norm.isfinite()).item()):
             optim.zero_grad()
@@ -54,7 +62,8 @@ def run_step(
         optim.step(norm)
         optim.zero_grad()
         phase.after()
-        means.setdefault(phase.name, Means()).add(logs | {"grad_norm": norm})
+        whole = {"loss": loss, "grad_norm": norm} if ranks.first else {}
+        means.setdefault(phase.name, Means()).add(logs | whole)
     return None
 
 
@@ -63,15 +72,16 @@ def accumulate(
     batches: Sequence[Batch],
     optim: Optim,
     *,
+    total: int,
     seed: int,
     step: int,
     device: torch.device | str,
 ) -> tuple[Tensor, Logs]:
-    """Gradients, loss and logs of a step, each micro-batch with its share of the samples.
+    """Gradients, loss and other logs of these micro-batches, each with its share of the step's
+    `total` samples.
 
     A part is differentiated before the next one is asked for.
     """
-    total = sum(len(batch) for batch in batches)
     inputs = list(optim.parameters.values())
     loss_sum = torch.zeros((), device=device)
     sums: Logs = {}
@@ -84,4 +94,5 @@ def accumulate(
             for name, value in logs.items():
                 part = share * value.detach()
                 sums[name] = sums[name] + part if name in sums else part
-    return loss_sum, {"loss": loss_sum} | sums
+    sums.pop("loss", None)  # some methods log it themselves
+    return loss_sum, sums

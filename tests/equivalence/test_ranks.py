@@ -1,0 +1,133 @@
+"""Two and four processes end where one does, by the real command over gloo."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tests import forks
+from tests.tiny import tiny_zimage
+from tests.unit.test_folder import put
+
+from fewstep.cli import INTERRUPTED, main
+from fewstep.runs import read_metrics
+from fewstep.train import loop
+
+CLOSE = 1e-6
+"""Of every weight, average and moment after 20 steps."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tiny") / "model"
+    family = tiny_zimage()
+    family.save(directory, family.backbone)
+    return directory
+
+
+def words(model: Path, root: Path, recipe: str, part: int) -> list[str]:
+    values: dict[str, object] = {
+        "model": model, "engine": "plain", "data.cache": root / "cache",
+        "data.samples.prompts": 16, "data.samples.steps": 2, "data.batch-size": 8,
+        "data.micro-batch": part, "loop.steps": 20, "loop.log-every": 5,
+        "loop.checkpoint-every": 10, "sampling.every": 1000, "sampling.prompts": 1,
+        **RATES[recipe], **METHODS[recipe],
+    }  # fmt: skip
+    if recipe == "sda_shapes":
+        values["teacher"] = model
+    if recipe == "dopsd_shapes":
+        values["data.folder.path"] = root / "pictures"
+    return ["train", recipe, *(w for k, value in values.items() for w in (f"--{k}", f"{value}"))]
+
+
+RATES: dict[str, dict[str, object]] = {
+    "ladd_shapes": {"optim.heads.lr": 1e-4, "optim.student.lr": 1e-5},
+    "sda_shapes": {"optim.student.lr": 1e-4},
+    "dopsd_shapes": {"optim.student.lr": 1e-4},
+}
+"""Those of recipes for large models. Adam divides by the gradient's size, so what is rounded
+differently in a small gradient is a share of the rate."""
+METHODS: dict[str, dict[str, object]] = {
+    "ladd_shapes": {
+        "data.samples.picture-share": 0.0, "method.student-every": 2, "method.heads-first": 2,
+        "method.warmup-steps": 0, "method.heads.hidden": 16, "method.heads.embed": 8,
+        "optim.student.warmup": 0, "optim.heads.warmup": 0, "method.loss": "softplus",
+    },
+    "sda_shapes": {"data.source": "prompts", "adapter.factor": 2, "method.pool": 1},
+    "dopsd_shapes": {
+        "world": "shapes", "data.folder.context": "prompt", "data.folder.prompts": "none",
+        "check.pictures": 0, "adapter.factor": 2, "data.prior": "none", "method.tether-weight": 0,
+    },
+}  # fmt: skip
+
+
+def tensors(out: Path) -> dict[str, object]:
+    [last] = (out / "checkpoints").glob("step_*20")
+    return {f"{file.name}/{name}": t for file in sorted(last.glob("*.safetensors"))
+            for name, t in load_file(file).items()}  # fmt: skip
+
+
+def largest(a: Path, b: Path) -> float:
+    one, two = tensors(a), tensors(b)
+    assert one.keys() == two.keys()
+    return max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", METHODS)
+def test_ranks_and_accumulation_change_nothing(model: Path, tmp_path: Path, recipe: str) -> None:
+    for i in range(8):
+        put(tmp_path / "pictures" / f"{i}.png", f"{i} circles", width=64, height=64, seed=i)
+        (tmp_path / "pictures" / f"{i}.enhanced.txt").write_text(f"{i} dogs on white")
+
+    def trained(count: int, part: int) -> Path:
+        out = tmp_path / f"{count}_{part}"
+        options = [*words(model, tmp_path, recipe, part), "--out", str(out)]
+        assert forks.run(count, lambda rank: main(options)) == [0] * count
+        return out
+
+    one = trained(1, 8)
+    for count, part in ((2, 8), (4, 8), (1, 4), (1, 1)):
+        found = largest(one, trained(count, part))
+        assert found <= CLOSE, f"{count} processes, micro-batches of {part}: {found:.2g}"
+    for alone, together in zip(logged(one), logged(tmp_path / "4_8"), strict=True):
+        assert alone == pytest.approx(together, rel=1e-4)
+
+
+def logged(out: Path) -> list[list[float]]:
+    return [[r["step"], r["loss"], r["grad_norm"]] for r in read_metrics(out) if "loss" in r]
+
+
+@pytest.mark.slow
+def test_saved_by_two_and_gone_on_with_by_one_and_by_four(model: Path, tmp_path: Path) -> None:
+    """A signal that reaches one process ends both after the same step."""
+    options = words(model, tmp_path, "ladd_shapes", 2)
+    straight = tmp_path / "straight"
+    assert forks.run(1, lambda rank: main([*options, "--out", str(straight)])) == [0]
+
+    def interrupted(rank: int) -> int:
+        real = loop.run_step
+
+        def step(*args: object, **more: object) -> object:
+            if rank == 1 and more["step"] == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(*args, **more)  # pyright: ignore[reportArgumentType]
+
+        loop.run_step = step
+        return main([*options, "--out", str(tmp_path / "stopped")])
+
+    assert forks.run(2, interrupted) == [INTERRUPTED] * 2
+    assert (tmp_path / "stopped/checkpoints/latest").read_text() == "step_00000008\n"
+    for count in (1, 4):
+        out = tmp_path / f"by_{count}"
+        shutil.copytree(tmp_path / "stopped", out)
+        assert (
+            forks.run(count, lambda rank, out=out: main([*options, "--out", str(out)]))
+            == [0] * count
+        )
+        assert largest(straight, out) <= CLOSE
+        assert [r["step"] for r in read_metrics(out) if r["phase"] == "loop"] == [5, 8, 10, 15, 20]
