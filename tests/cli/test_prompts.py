@@ -21,13 +21,28 @@ def test_from_files_to_lists_and_a_page(
     said = capsys.readouterr().out
     assert "4 rows were read" in said and "2 kept" in said and "1 repeats" in said
     out = Path("prompts/mine")
-    assert (out / "train.txt").read_text() == "a photo of a <b>fox</b>\ntwo cups\n"
+    lines = (out / "train.txt").read_text().splitlines()
+    assert sorted(lines) == ["a photo of a <b>fox</b>", "two cups"]
     assert (out / "val.txt").read_text() == ""
     page = (out / "report.html").read_text()
     assert "2 prompts from 4 rows" in page and "&lt;b&gt;FOX" in page and "<script" not in page
     assert page.count("<section") == page.count("</section>") == 4
     assert main(words) == 0  # again, from what is there
     assert main([*words, "--quota.total", "1"]) == 0
+    assert len((out / "train.txt").read_text().splitlines()) == 1
+    # a mistake in a first command does not stand in the way of the second
+    assert main(["prompts", "mine.txt", "--out", "new", "--against", "missing.txt"]) == 2
+    assert main(["prompts", "mine.txt", "--out", "new"]) == 0
+    # lists of other files, and what is read, are not overwritten
+    Path("other").mkdir()
+    Path("other/mine.txt").write_text("a bus\n")
+    for words, said in (
+        (["other/mine.txt"], "prompts/mine was made from other files"),
+        (["prompts/mine/train.txt", "--out", "prompts/mine"], "train.txt lies in prompts/mine"),
+    ):
+        capsys.readouterr()
+        assert main(["prompts", *words]) == 2
+        assert said in capsys.readouterr().err
     assert len((out / "train.txt").read_text().splitlines()) == 1
 
 
@@ -39,6 +54,9 @@ def test_from_files_to_lists_and_a_page(
     (["a.txt", "--out", "mine"], "mine holds files that `fewstep prompts` has not made"),
     (["a.txt", "--embed", "mine"], "holds no model of texts"),
     (["a.txt", "--against", "empty.txt"], "there is no evaluation prompt in them"),
+    (["empty.txt"], "there is no prompt in empty.txt"),
+    (["a.txt", "--rules.least-words", "9"], "the first, a.txt:1, has fewer than 9"),
+    (["a.txt", "--rules.scripts", "Latin"], "there is no script 'Latin'"),
     (["a.txt", "--rules.languages", "en"], "pip install 'fewstep"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_one_sentence(

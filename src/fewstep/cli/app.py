@@ -17,6 +17,7 @@ a checkpoint.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,8 @@ def dispatch(words: list[str]) -> int:
         raise UserError(f"there is no command {verb!r}; {suggestion(verb, VERBS)}")
     if any(word in HELP for word in rest):
         return show_help(verb, rest[0])
+    if verb != "train" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(f"torchrun is for train; start {verb} by itself")
     # A warning names what is wrong with a file; everything else is progress.
     # No markup: a path may hold brackets.
     console = Console(highlight=False, soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,7 @@ from fewstep.experiment.retention import of_best, outside_prompts
 from fewstep.experiment.teacher_check import ensure_teacher
 from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file
+from fewstep.hashing import text_hash
 from fewstep.runs import Follower, Run, check_new
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
@@ -89,6 +91,8 @@ def train(
     does so by a teacher that fails its check. Under torchrun by all of its processes."""
     with started(experiment.device) as ranks:
         if ranks.count > 1:
+            if make is not build:
+                raise UserError("this study trains in one process; start it without torchrun")
             return train_together(experiment, out, command, console, ranks, force=force)
         return train_alone(experiment, out, command, console, make, force=force)
 
@@ -96,7 +100,7 @@ def train(
 def train_together(
     experiment: Experiment, out: Path, command: str, console: Console, ranks: Ranks, *, force: bool
 ) -> int:
-    """By several processes: the first does all that is written."""
+    """By several processes: the first draws samples, and does all that is written."""
     if experiment.retention.every:
         raise UserError(
             f"retention.every is {experiment.retention.every}, but a gauge looks with one process "
@@ -105,14 +109,23 @@ def train_together(
     make = partial(build, processes=ranks.count)
     if ranks.first:
         return train_alone(experiment, out, command, console, make, ranks, force=force)
-    silent = Console(quiet=True)
+    ranks.wait()  # the first has drawn what samples there were to draw
     built = make(experiment, out)
-    ranks.wait()  # the first has opened the run
+    ranks.wait()  # and has opened the run
     outcome = run_loop(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, (),
-        seed=experiment.seed, device=built.device, console=silent, ranks=ranks,
+        seed=experiment.seed, device=built.device, console=Console(quiet=True),
+        ranks=agreed(ranks, experiment, built),
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
+
+
+def agreed(ranks: Ranks, experiment: Experiment, built: Built) -> Ranks:
+    """The same, once all have found the same to train; RunError where they have not."""
+    ranks.agree("configuration", text_hash(to_yaml(experiment)))
+    ranks.agree("model", built.family.fingerprint())
+    ranks.agree("set of samples", text_hash(json.dumps(built.samples_key, sort_keys=True)))
+    return ranks
 
 
 def train_alone(
@@ -129,9 +142,13 @@ def train_alone(
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with ProgressLines(console) as told:
         built = make(experiment, out, told)
+    ranks.wait()
     for found in built.data_report.values():
         for line in brief(found):
             console.print(line)
+    if (parts := len(built.batches(0))) < ranks.count:
+        console.print(f"warning: a step has {parts} micro-batches for {ranks.count} processes; "
+                      "set data.micro_batch lower, or start fewer")  # fmt: skip
     with open_run(out, experiment, built, command) as run:
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
@@ -139,7 +156,7 @@ def train_alone(
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
-            ranks=ranks,
+            ranks=agreed(ranks, experiment, built),
         )  # fmt: skip
         if not outcome.finished:
             console.print(

@@ -182,6 +182,8 @@ class PromptsRequest:
     """The column or key that holds the prompt; none is the first of prompt, caption and text."""
     against: tuple[Path, ...] = ()
     """Files of evaluation prompts: what repeats, nearly repeats or contains one is left out."""
+    against_field: str | None = None
+    """Their column or key."""
     taxonomy: Path | None = None
     """A YAML file of axes, labels, words and phrases; none is the one in the package: 14 subjects,
     7 styles and 8 cameras."""

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 
 from fewstep.runs import replacing
 
-KEY = b"fewstep"
-"""Of a Parquet file's metadata: what decides its contents."""
+KEY, TOOK = b"fewstep", b"fewstep took"
+"""Of a Parquet file's metadata: what decides its contents, and what making it took."""
+RESERVED = ("id", "text", "source", "line", "why", "of", "likeness", "split")
+"""Columns that no axis may be called like."""
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Book:
 
     ids: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    """Normalised; as it was read where the row cannot be."""
+    """Normalised; "" where the row cannot be read."""
     sources: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     why: list[str | None] = field(default_factory=list)
@@ -95,20 +97,35 @@ class Book:
         )  # fmt: skip
 
 
-def write_table(path: Path, table: pa.Table, key: Mapping[str, Any] | None = None) -> None:
-    """Whole or not at all; `key` is what decides its contents."""
-    if key is not None:
-        table = table.replace_schema_metadata({KEY: json.dumps(key, sort_keys=True)})
+def write_table(
+    path: Path, table: pa.Table, key: Mapping[str, Any] | None = None,
+    took: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Whole or not at all; `key` is what decides its contents, `took` what it has cost."""
+    facts = {KEY: key, TOOK: took}
+    known = {name: json.dumps(of, sort_keys=True) for name, of in facts.items() if of is not None}
+    if known:
+        table = table.replace_schema_metadata(known)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, key: Mapping[str, Any]) -> pa.Table | None:
-    """The table, if it is there, whole, and decided by this very key."""
+def took_of(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What making the table took, if it is there, whole, and decided by this very key."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-        if metadata.get(KEY) != json.dumps(key, sort_keys=True).encode():
-            return None
+    except (OSError, pa.ArrowInvalid):
+        return None
+    if metadata.get(KEY) != json.dumps(key, sort_keys=True).encode():
+        return None
+    return json.loads(metadata[TOOK])
+
+
+def read_table(path: Path, key: Mapping[str, Any]) -> pa.Table | None:
+    """The table itself, on the same terms."""
+    if took_of(path, key) is None:
+        return None
+    try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid):
         return None

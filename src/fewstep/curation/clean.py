@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from fewstep.errors import UserError
 KEPT = "\u200c\u200d"
 """Joiners: without them letters of Persian and Hindi, and emoji of several parts, fall apart."""
 QUOTES = (('"', '"'), ("'", "'"), ("\u201c", "\u201d"), ("\u00ab", "\u00bb"))
-WORD = re.compile(r"[^\W_]+")
 Detect = Callable[[str], str]
 """The ISO 639-1 code of a text's language."""
 
@@ -22,8 +20,7 @@ def normalised(text: str) -> str:
     """The prompt as it is used: composed (NFC), without control and format characters but joiners,
     one space where there was any white space, not in quotes as a whole."""
     if not (text.isascii() and text.isprintable()):
-        text = unicodedata.normalize("NFC", text)
-        text = "".join(map(visible, text))
+        text = unicodedata.normalize("NFC", "".join(map(visible, text)))
     text = " ".join(text.split())
     for left, right in QUOTES:
         inner = text[1:-1]
@@ -42,18 +39,37 @@ def visible(letter: str) -> str:
     return "" if category in ("Cf", "Co", "Cs") and letter not in KEPT else letter
 
 
+class Words(dict[int, int]):
+    """For `str.translate`: a space for what is no part of a word (punctuation, separators,
+    control), but for the sign of C#. Marks of vowels, signs and emoji are parts."""
+
+    def __missing__(self, point: int) -> int:
+        letter = chr(point)
+        apart = unicodedata.category(letter)[0] in "PZC" and letter != "#"
+        self[point] = ord(" ") if apart else point
+        return self[point]
+
+
+WORDS = Words()
+
+
 def key(text: str) -> str:
     """What two prompts share that differ in case, punctuation and compatible letters alone; the
-    words of a normalised prompt, one space between them. Signs that are no words stay alone where
-    there is no word."""
+    words of a normalised prompt, one space between them. Where there is no word it is the whole."""
     folded = text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(WORD.findall(folded)) or folded
+    return " ".join(folded.translate(WORDS).split()) or folded
 
 
 @lru_cache(maxsize=65536)
 def script(letter: str) -> str:
     """The first word of a letter's Unicode name, such as "latin", "cyrillic" or "cjk"."""
     return unicodedata.name(letter, "unknown").split()[0].split("-")[0].lower()
+
+
+@lru_cache(maxsize=1)
+def scripts() -> frozenset[str]:
+    """Of all letters of the basic plane."""
+    return frozenset(script(letter) for letter in map(chr, range(0x10000)) if letter.isalpha())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +84,13 @@ class Rules:
     """ISO 639-1 codes such as en; needs py3langid. None allows all."""
 
     def __post_init__(self) -> None:
+        if unknown := set(self.scripts) - scripts():
+            raise UserError(
+                f"--rules.scripts: there is no script {sorted(unknown)[0]!r}; they are named like "
+                "latin, cyrillic, cjk"
+            )
+        if odd := [name for name in self.languages if not (name.islower() and len(name) == 2)]:
+            raise UserError(f"--rules.languages: {odd[0]!r} is no code like en or de")
         if self.least_words < 0 or self.most_characters < 1:
             raise UserError(
                 "least_words must be >= 0 and most_characters >= 1, got "

@@ -53,6 +53,7 @@ class Source:
     field: str | None = None
     against: Sequence[Path] = ()
     """Files of evaluation prompts."""
+    against_field: str | None = None
     taxonomy: Path | None = None
     embed: Path | None = None
     """Directory of a model of texts."""

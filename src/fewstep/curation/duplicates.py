@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep.curation.likeness import Signatures, candidates, estimated, jaccard
+from fewstep.curation.likeness import Signatures, candidates, estimated, jaccard, rows_of
 
 AT_ONCE = 65536
 """Pairs whose signatures are in memory together."""
@@ -47,7 +47,7 @@ def near(keys: Sequence[str], found: Signatures, threshold: float) -> Repeats:
 
     A text that is left out repeats a kept one itself, not by way of others.
     """
-    repeats, pairs = nothing(len(keys)), candidates(found)
+    repeats, pairs = nothing(len(keys)), candidates(found, rows_of(threshold))
     for part in np.array_split(pairs, 1 + len(pairs) // AT_ONCE):
         likely = estimated(found[part[:, 0]], found[part[:, 1]]) >= threshold - SLACK
         found_likely: list[tuple[int, int]] = part[likely].tolist()

@@ -45,12 +45,12 @@ def from_command(
     On its standard input is JSON: {"count": 8, "want": {"subject": "food", ...}, "examples":
     [...]}. UserError where it fails or takes more than `TIMEOUT` seconds.
     """
+    if not (words := shlex.split(command)):
+        raise UserError("--fill.command is empty; leave it away to combine phrases")
     want = dict(zip(taxonomy.axes, stratum, strict=True))
     asked = json.dumps({"count": count, "want": want, "examples": list(examples)})
     try:
-        done = subprocess.run(
-            shlex.split(command), input=asked, capture_output=True, text=True, timeout=TIMEOUT
-        )
+        done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=TIMEOUT)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise UserError(f"--fill.command {command!r} did not work: {error}") from None
     if done.returncode:

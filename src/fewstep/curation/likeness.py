@@ -16,12 +16,13 @@ from fewstep.data.told import Told, quiet
 
 SHINGLE = 5
 """Bytes; a text is padded by a space at both ends."""
-BANDS, ROWS = 16, 5
-"""A pair of Jaccard index j shares a band with 1 - (1 - j^5)^16: 0.998 at 0.8, 0.40 at 0.5."""
+HASHES = 80
+SURE = 0.99
+"""Least probability that a pair at the threshold shares a band."""
 AT_ONCE = 4096
 """Texts whose shingles are in memory together."""
 Signatures = NDArray[np.uint32]
-"""(n, BANDS * ROWS): the least hash of each text under each permutation."""
+"""(n, HASHES): the least hash of each text under each permutation."""
 
 
 def shingles(text: str) -> NDArray[np.uint32]:
@@ -46,13 +47,13 @@ def jaccard(a: str, b: str) -> float:
 def permutations() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Factors and summands of h -> a h + b mod 2^32, the same in every version of numpy."""
     rng = np.random.Generator(np.random.PCG64(0))
-    a, b = (rng.integers(0, 2**32, BANDS * ROWS, np.uint32) for _ in range(2))
+    a, b = (rng.integers(0, 2**32, HASHES, np.uint32) for _ in range(2))
     return a | np.uint32(1), b
 
 
 def signatures(texts: Sequence[str], told: Told = quiet) -> Signatures:
     """Of texts by `clean.key`; independent of what else is in the list."""
-    found = np.empty((len(texts), BANDS * ROWS), np.uint32)
+    found = np.empty((len(texts), HASHES), np.uint32)
     factors, summands = permutations()
     for start in range(0, len(texts), AT_ONCE):
         parts = [shingles(text) for text in texts[start : start + AT_ONCE]]
@@ -66,11 +67,21 @@ def signatures(texts: Sequence[str], told: Told = quiet) -> Signatures:
     return found
 
 
-def bands(found: Signatures) -> Iterator[NDArray[np.uint64]]:
+def rows_of(threshold: float) -> int:
+    """How many hashes a band may hold, so that a pair of this Jaccard index shares one of all bands
+    with probability `SURE`: 1 - (1 - j^rows)^(HASHES / rows). 5 from 0.76 on, 4 at 0.7, 3 at 0.6.
+    The fewer, the more pairs have to be looked at."""
+    for rows in range(5, 1, -1):
+        if 1 - (1 - threshold**rows) ** (HASHES // rows) >= SURE:
+            return rows
+    return 1
+
+
+def bands(found: Signatures, rows: int) -> Iterator[NDArray[np.uint64]]:
     """For each band one number a text; equal where all rows of the band are, but for collisions."""
-    for start in range(0, BANDS * ROWS, ROWS):
+    for start in range(0, HASHES - rows + 1, rows):
         joined = np.zeros(len(found), np.uint64)
-        for row in found[:, start : start + ROWS].T:
+        for row in found[:, start : start + rows].T:
             joined = (joined ^ row) * np.uint64(0x9E3779B97F4A7C15)
             joined ^= joined >> np.uint64(29)
         yield joined
@@ -81,14 +92,15 @@ def estimated(a: Signatures, b: Signatures) -> NDArray[np.float32]:
     return (a == b).mean(1, dtype=np.float32)
 
 
-def candidates(found: Signatures) -> NDArray[np.int64]:
-    """(m, 2): pairs (earlier, later) that share a band, each once, sorted by the later one.
+def candidates(found: Signatures, rows: int) -> NDArray[np.int64]:
+    """(m, 2): pairs (earlier, later) that share a band of so many rows, each once, sorted by the
+    later one.
 
     Of texts that share a band each is paired with the first of them and with the one before it, so
     that their number grows with that of the texts even where all of them are alike.
     """
     pairs: list[NDArray[np.int64]] = []
-    for values in bands(found):
+    for values in bands(found, rows):
         order = np.argsort(values, kind="stable")
         again = np.flatnonzero(values[order][1:] == values[order][:-1]) + 1
         begins = np.ones(len(order), bool)

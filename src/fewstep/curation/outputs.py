@@ -2,7 +2,8 @@
 
 prompts.parquet    every prompt that is taken: text, source, line, labels and split
 dropped.parquet    every row that is not, with the reason and the text it repeats
-train.txt  val.txt  test.txt    a prompt on each line, as `--data.prompts-file` reads them
+train.txt  val.txt  test.txt    a prompt on each line, as `--data.prompts-file` reads them, in an
+                   order of chance
 report.json        the numbers of the page
 """
 
@@ -21,14 +22,14 @@ from fewstep.curation.book import Book, write_table
 from fewstep.curation.config import Curation
 from fewstep.curation.pipeline import Curated
 from fewstep.curation.splits import NAMES
-from fewstep.curation.steps import REASONS, SURPLUS
-from fewstep.curation.strata import gaps
+from fewstep.curation.steps import FILLED, REASONS, SURPLUS
+from fewstep.curation.strata import draw, gaps
 from fewstep.curation.taxonomy import OTHER
 from fewstep.machine import environment
 from fewstep.runs import write_atomic
 
 EXAMPLES = 5
-"""Rows shown of each reason and of each label."""
+"""Rows shown of each reason."""
 WORDS = (0, 5, 10, 15, 20, 30, 40, 60, 80, 100)
 """Where the bins of lengths begin."""
 
@@ -37,12 +38,14 @@ def write(curated: Curated, cfg: Curation, out: Path, command: str) -> dict[str,
     """Write everything but the page; the facts of which are returned."""
     book = curated.book
     table = book.table()
-    kept = pa.array([why is None for why in book.why])
-    left_out = pa.array([why is not None for why in book.why])
+    kept = pa.array([why is None for why in book.why], pa.bool_())
+    left_out = pa.array([why is not None for why in book.why], pa.bool_())
     write_table(out / "prompts.parquet", table.filter(kept).drop_columns(["why", "of", "likeness"]))
     write_table(out / "dropped.parquet", table.filter(left_out))
+    # in an order of chance: who takes the first so many gets every kind
+    order = sorted(book.kept(), key=lambda i: draw(cfg.seed, f"order {book.ids[i]}"))
     for name in NAMES:
-        texts = [book.texts[i] for i, own in enumerate(book.splits) if own == name]
+        texts = [book.texts[i] for i in order if book.splits[i] == name]
         write_atomic(out / f"{name}.txt", "".join(f"{text}\n" for text in texts).encode())
     facts = {
         "schema": 1, "command": command, "environment": environment(), **numbers(curated, cfg),
@@ -56,7 +59,8 @@ def numbers(curated: Curated, cfg: Curation) -> dict[str, Any]:
     offered = [i for i, why in enumerate(book.why) if why is None or why == SURPLUS]
     became = book.counts()
     return {
-        "read": len(book),
+        "read": len(book) - book.sources.count(FILLED),
+        "filled": book.sources.count(FILLED),
         "became": {name: became[name] for name in ("kept", *REASONS) if became[name]},
         "details": dict(Counter(why for why in book.why if why is not None and ":" in why)),
         "sources": dict(Counter(book.sources[i] for i in rows)),

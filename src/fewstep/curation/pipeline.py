@@ -1,9 +1,9 @@
 """From prompt files to lists for training, validation and test, stage by stage.
 
     clean     read, normalise, check the rules, drop what repeats an earlier prompt word for word
-    near      drop what nearly repeats one
-    meaning   drop what means the same as one (with a model of texts)
     leaks     drop what gives an evaluation prompt away
+    near      drop what nearly repeats another
+    meaning   drop what means the same as another (with a model of texts)
     labels    subject, style and camera of each
     fill      new prompts for kinds that have too few
     sample    floors and caps by kind, then the splits
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.curation import steps, taxonomy
-from fewstep.curation.book import Book, read_table, write_table
+from fewstep.curation.book import Book, read_table, took_of, write_table
 from fewstep.curation.config import Curation, Source
 from fewstep.curation.taxonomy import Taxonomy
 from fewstep.data.told import Told, quiet
@@ -51,7 +52,7 @@ class Curated:
     book: Book
     axes: Mapping[str, Sequence[str]]
     stages: Sequence[Mapping[str, Any]]
-    """Name, seconds, rows kept and peak memory of each, whenever it was run."""
+    """Name, seconds, rows kept and peak memory of each whose table is there."""
 
 
 def curate(source: Source, cfg: Curation, out: Path, told: Told = quiet) -> Curated:
@@ -81,34 +82,34 @@ def curate(source: Source, cfg: Curation, out: Path, told: Told = quiet) -> Cura
             "name": stages[i].name, "seconds": time.monotonic() - began, "kept": len(book.kept()),
             "peak_mb": peak_resident_mb(),
         }  # fmt: skip
-        write_table(paths[i], book.table(), keys[i])
-        paths[i].with_suffix(".json").write_text(json.dumps(took))
+        write_table(paths[i], book.table(), keys[i], took)
     told("stages", len(stages), len(stages))
-    each = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
-    return Curated(book, kinds.axes, each)
+    each = (took_of(path, key) for path, key in zip(paths, keys, strict=True))
+    return Curated(book, kinds.axes, [took for took in each if took is not None])
 
 
 def stages_of(source: Source, cfg: Curation, kinds: Taxonomy, told: Told) -> list[Stage]:
     of_files = {"files": [identity(path) for path in source.files], "field": source.field}
     model = None if source.embed is None else [identity(p) for p in model_files(source.embed)]
-    own = None if source.taxonomy is None else identity(source.taxonomy)
+    own = text_hash(repr((kinds.axes, kinds.phrases, kinds.telling)))
     found = [
         Stage("clean", {**of_files, "rules": asdict(cfg.rules)},
               partial(steps.clean, source, cfg.rules, told)),
-        Stage("near", {"near": cfg.near}, partial(steps.drop_near, cfg.near, told)),
     ]  # fmt: skip
+    if source.against:
+        facts = {"against": [identity(path) for path in source.against],
+                 "field": source.against_field, "leak": cfg.leak}  # fmt: skip
+        found.append(Stage("leaks", facts, partial(steps.drop_leaks, source, cfg.leak, told)))
+    found.append(Stage("near", {"near": cfg.near}, partial(steps.drop_near, cfg.near, told)))
     if source.embed is not None:
         run = partial(steps.drop_meaning, source.embed, cfg.meaning)
         found.append(Stage("meaning", {"model": model, "meaning": cfg.meaning}, run))
-    if source.against:
-        facts = {"against": [identity(path) for path in source.against], "leak": cfg.leak}
-        found.append(
-            Stage("leaks", facts, partial(steps.drop_leaks, source.against, cfg.leak, told))
-        )
     labels = partial(steps.label, kinds, source.embed)
     found.append(Stage("labels", {"taxonomy": own, "model": model}, labels))
     if cfg.fill.floor:
-        facts = {"fill": asdict(cfg.fill), "seed": cfg.seed}
+        scripts = [identity(path) for path in map(Path, shlex.split(cfg.fill.command or ""))
+                   if path.is_file()]  # fmt: skip
+        facts = {"fill": asdict(cfg.fill), "seed": cfg.seed, "scripts": scripts}
         found.append(Stage("fill", facts, partial(steps.fill_gaps, kinds, source, cfg)))
     facts = {"quota": asdict(cfg.quota), "split": asdict(cfg.split), "seed": cfg.seed}
     found.append(Stage("sample", facts, partial(steps.sample, cfg)))

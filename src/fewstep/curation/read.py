@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ AT_ONCE = 65536
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt as it stands in a file; lines are counted from 1."""
+    """A prompt as it stands in a file; lines (of a table: rows) are counted from 1."""
 
     text: str
     source: str
@@ -44,9 +45,10 @@ Found = Row | Bad
 def read(paths: Sequence[Path], field: str | None = None) -> Iterator[Found]:
     """Every row of the files, one file after the other.
 
-    field  the column or key that holds the prompt; None takes the first of `FIELDS` that is there
+    field  the column or key that holds the prompt; None takes the first of `FIELDS` that is there,
+           in any case
 
-    UserError for a file that cannot be read at all, has no known ending or no such field.
+    UserError for a file that cannot be read at all, has no known ending or no such column.
     """
     for path in paths:
         reader = READERS.get(path.suffix.lower())
@@ -57,7 +59,7 @@ def read(paths: Sequence[Path], field: str | None = None) -> Iterator[Found]:
             )
         try:
             yield from reader(path, field)
-        except (OSError, pa.ArrowInvalid, csv.Error) as error:
+        except (OSError, pa.ArrowException, csv.Error) as error:
             raise UserError(f"the prompts {path} cannot be read: {error}") from None
 
 
@@ -80,33 +82,50 @@ def read_jsonl(path: Path, field: str | None) -> Iterator[Found]:
             continue
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             yield Bad(path.name, line, "is no JSON")
             continue
+        name = field
         if isinstance(found, Mapping):
-            field = field or field_of(path, list(found))
-            found = found.get(field)
-        yield checked(found, path, line, field)
+            name = known(list(found), field)
+            found = None if name is None else found[name]
+        yield checked(found, path, line, name or field)
 
 
 def read_csv(path: Path, field: str | None) -> Iterator[Found]:
-    """A table with a head; cells may hold line breaks."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    field = field_of(path, list(rows.fieldnames or []), field)
+    """A table with a head. Cells of a CSV may be quoted and then hold line breaks; in a TSV a quote
+    is a letter like any other."""
+    tabs = path.suffix.lower() == ".tsv"
+    text = whole(path).decode("utf-8", "surrogateescape")
+    how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, **how)
+    field = column(path, list(rows.fieldnames or []), field)
     for row in rows:
-        yield checked(row[field], path, rows.line_num, field)
+        if None in row:
+            yield Bad(path.name, rows.line_num, "has more cells than the head")
+        else:
+            yield checked(row[field], path, rows.line_num, field)
 
 
 def read_parquet(path: Path, field: str | None) -> Iterator[Found]:
     with pq.ParquetFile(path) as file:
-        field = field_of(path, file.schema_arrow.names, field)
+        field = column(path, file.schema_arrow.names, field)
         line = 0
         for batch in file.iter_batches(AT_ONCE, columns=[field]):
-            for value in batch.column(0).to_pylist():
+            for value in values(batch.column(0)):
                 line += 1
                 yield checked(value, path, line, field)
+
+
+def values(cells: pa.Array) -> list[object]:
+    """Of a column; text comes as bytes, for it may be no UTF-8."""
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if pa.types.is_string(cells.type):
+        cells = cells.cast(pa.binary())
+    elif pa.types.is_large_string(cells.type):
+        cells = cells.cast(pa.large_binary())
+    return cells.to_pylist()
 
 
 READERS: Mapping[str, Callable[[Path, str | None], Iterator[Found]]] = {
@@ -115,36 +134,53 @@ READERS: Mapping[str, Callable[[Path, str | None], Iterator[Found]]] = {
 }  # fmt: skip
 
 
+def whole(path: Path) -> bytes:
+    """The bytes of a text file without a byte-order mark; UserError where it is no UTF-8 at all."""
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in data[:4096]:
+        raise UserError(f"{path} is UTF-16 or no text; save it as UTF-8")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
 def decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:
-    """The lines of a UTF-8 file with their numbers; a byte-order mark is no part of the first."""
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            if line == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            try:
-                yield line, raw.decode().rstrip("\r\n")
-            except UnicodeDecodeError:
-                yield line, Bad(path.name, line, "is not UTF-8")
+    """The lines of a UTF-8 file with their numbers, whatever ends them."""
+    for line, raw in enumerate(whole(path).splitlines(), 1):
+        try:
+            yield line, raw.decode()
+        except UnicodeDecodeError:
+            yield line, Bad(path.name, line, "is not UTF-8")
 
 
-def field_of(path: Path, names: Sequence[str], wanted: str | None = None) -> str:
-    """Where the prompts are; UserError if that is nowhere."""
-    for name in FIELDS if wanted is None else (wanted,):
-        if name in names:
-            return name
-    looked = f"no field {wanted!r}" if wanted else f"none of the fields {', '.join(FIELDS)}"
-    raise UserError(f"{path} has {looked}, but {', '.join(names) or 'none'}; name one with --field")
+def known(names: Sequence[str], wanted: str | None) -> str | None:
+    """The name that holds the prompt, if it is there."""
+    if wanted is not None:
+        return wanted if wanted in names else None
+    by_case = {name.lower(): name for name in reversed(names)}
+    return next((by_case[name] for name in FIELDS if name in by_case), None)
+
+
+def column(path: Path, names: Sequence[str], wanted: str | None) -> str:
+    """The same; UserError if it is not."""
+    if (found := known(names, wanted)) is not None:
+        return found
+    looked = f"no column {wanted!r}" if wanted else f"none of the columns {', '.join(FIELDS)}"
+    raise UserError(
+        f"{path} has {looked}, but {', '.join(names) or 'none'}; name one with --field (or "
+        "--against-field)"
+    )
 
 
 def checked(value: object, path: Path, line: int, field: str | None) -> Found:
     """The row, if what stands there is text."""
     if value is None:
-        return Bad(path.name, line, f"has no {field or 'prompt'}")
-    if not isinstance(value, str):
-        return Bad(path.name, line, f"holds {type(value).__name__} where text is wanted")
+        return Bad(path.name, line, f"has no {field or ' or '.join(FIELDS)}")
     try:
+        if isinstance(value, bytes):
+            value = value.decode()
+        if not isinstance(value, str):
+            return Bad(path.name, line, f"holds {type(value).__name__} where text is wanted")
         value.encode()
-    except UnicodeEncodeError:  # bytes that were no UTF-8, or half of a pair in JSON
+    except UnicodeError:  # or half of a pair in JSON, or a byte of a CSV
         return Bad(path.name, line, "is not UTF-8")
     if not value.strip():
         return Bad(path.name, line, "is empty")

@@ -1,6 +1,6 @@
 """Prompts that mean the same in other words, by the embeddings of a model from a directory.
 
-Optional: a model of sentences (`--embed DIR`) reads every prompt once.
+Optional: a model of sentences (`--embed DIR`) reads every prompt, for repeats and for labels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from fewstep.errors import UserError
 
 CELL = 512
 """Prompts of a cell, on average: within it every pair is compared."""
+CENTRES, MOST = 4096, 4096
+"""Cells at most, and rows of a cell that are compared with each other at most: beyond two million
+prompts time grows with their number, and some repeats may be missed."""
 AT_ONCE = 1024
 """Rows whose likeness to a whole cell is in memory together."""
 ROUNDS = 10
@@ -66,18 +69,21 @@ def cells(x: Tensor, count: int) -> Tensor:
 
 def same_meaning(x: Tensor, threshold: float) -> Repeats:
     """Rows of embeddings (n, d) whose cosine to an earlier kept one of their cell is at least
-    `threshold`."""
+    `threshold`. A cell of more than `MOST` rows is looked at in parts of so many."""
     repeats = nothing(len(x))
-    own = cells(x, max(1, len(x) // CELL))
+    own = cells(x, max(1, min(len(x) // CELL, CENTRES)))
     for cell in own.unique().tolist():
-        rows = torch.nonzero(own == cell).flatten()
-        for start in range(0, len(rows), AT_ONCE):
-            block = rows[start : start + AT_ONCE]
-            likeness = (x[block] @ x[rows].T).tril(start - 1)  # with earlier rows alone
-            for b, a in torch.nonzero(likeness >= threshold).tolist():
-                earlier, later = int(rows[a]), int(block[b])
-                if repeats.of[later] < 0 and repeats.of[earlier] < 0:
-                    repeats.of[later], repeats.likeness[later] = earlier, float(likeness[b, a])
+        for rows in torch.nonzero(own == cell).flatten().split(MOST):
+            kept = torch.zeros(len(rows), dtype=torch.bool)
+            for start in range(0, len(rows), AT_ONCE):
+                likeness = x[rows[start : start + AT_ONCE]] @ x[rows].T
+                for i, row in enumerate(likeness, start):
+                    alike = (row >= threshold) & kept  # later rows are not kept yet
+                    kept[i] = not alike.any()
+                    if not kept[i]:
+                        first = int(alike.int().argmax())
+                        repeats.of[rows[i]] = int(rows[first])
+                        repeats.likeness[rows[i]] = float(row[first])
     return repeats
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewstep.curation import fill, semantic
 from fewstep.curation.book import Book
-from fewstep.curation.clean import Rules, detector, key, normalised
+from fewstep.curation.clean import Detect, Rules, detector, key, normalised
 from fewstep.curation.config import Curation, Source
 from fewstep.curation.duplicates import Repeats, exact, near
 from fewstep.curation.leaks import Guard
@@ -25,12 +25,14 @@ UNREADABLE, RULE, REPEATS, NEARLY, MEANING, LEAK, SURPLUS = (
     "unreadable", "against a rule", "repeats", "nearly repeats", "means the same", "leaks",
     "over quota",
 )  # fmt: skip
+FILLED = "filled"
+"""The source of prompts that no file has."""
 REASONS = (UNREADABLE, RULE, REPEATS, NEARLY, MEANING, LEAK, SURPLUS)
 """Why a row is left out, in the order of the stages."""
 
 
 def clean(source: Source, rules: Rules, told: Told, _: Book) -> Book:
-    detect = detector() if rules.languages else None
+    detect = detector_of(rules)
     book, keys, rows = Book(), list[str](), list[int]()
     for found in read(source.files, source.field):
         if isinstance(found, Bad):
@@ -45,8 +47,20 @@ def clean(source: Source, rules: Rules, told: Told, _: Book) -> Book:
             rows.append(len(book) - 1)
         if len(book) % 65536 == 0:
             told("reading prompts", len(book), len(book))
+    names = ", ".join(path.name for path in source.files)
+    if not len(book):
+        raise UserError(f"there is no prompt in {names}")
+    if not rows:
+        raise UserError(
+            f"none of the {len(book)} rows of {names} can be used; the first, "
+            f"{book.sources[0]}:{book.lines[0]}, {str(book.why[0]).partition(': ')[2]}"
+        )
     drop_repeats(book, rows, exact(keys), REPEATS)
     return book
+
+
+def detector_of(rules: Rules) -> Detect | None:
+    return detector() if rules.languages else None
 
 
 def drop_repeats(book: Book, rows: Sequence[int], found: Repeats, why: str) -> None:
@@ -76,8 +90,8 @@ def drop_meaning(directory: Path, threshold: float, book: Book) -> Book:
     return book
 
 
-def drop_leaks(against: Sequence[Path], threshold: float, told: Told, book: Book) -> Book:
-    texts = evaluation_prompts(against)
+def drop_leaks(source: Source, threshold: float, told: Told, book: Book) -> Book:
+    texts = evaluation_prompts(source)
     rows = book.kept()
     keys = keys_of(book, rows)
     guard = Guard([key(text) for text in texts], threshold)
@@ -86,10 +100,19 @@ def drop_leaks(against: Sequence[Path], threshold: float, told: Told, book: Book
     return book
 
 
-def evaluation_prompts(against: Sequence[Path]) -> list[str]:
-    found = [normalised(row.text) for row in read(against) if not isinstance(row, Bad)]
-    if against and not found:
-        raise UserError(f"{', '.join(map(str, against))}: there is no evaluation prompt in them")
+def evaluation_prompts(source: Source) -> list[str]:
+    """UserError for a row that cannot be read: its prompt would not be guarded."""
+    found: list[str] = []
+    for row in read(source.against, source.against_field):
+        if isinstance(row, Bad):
+            raise UserError(
+                f"an evaluation prompt cannot be guarded: {row.source}:{row.line} {row.why}; "
+                "repair or remove it"
+            )
+        found.append(normalised(row.text))
+    if source.against and not found:
+        names = ", ".join(map(str, source.against))
+        raise UserError(f"{names}: there is no evaluation prompt in them")
     return found
 
 
@@ -130,14 +153,16 @@ def strata_of(book: Book, rows: Sequence[int]) -> list[Stratum]:
 
 
 def fill_gaps(kinds: Taxonomy, source: Source, cfg: Curation, book: Book) -> Book:
-    """New prompts, each of the kind that it was made for, and none that repeats or leaks."""
+    """New prompts, each of the kind that it was made for and within the rules, none of which
+    repeats another word for word or leaks."""
+    detect = detector_of(cfg.rules)
     rows = book.kept()
     strata = strata_of(book, rows)
     there = {key(text) for text in book.texts}
     members: dict[Stratum, list[str]] = {}
     for i, stratum in zip(rows, strata, strict=True):
         members.setdefault(stratum, []).append(book.texts[i])
-    guard = Guard([key(text) for text in evaluation_prompts(source.against)], cfg.leak)
+    guard = Guard([key(text) for text in evaluation_prompts(source)], cfg.leak)
     for stratum, count in fill.wanting(Counter(strata), kinds, cfg.fill.floor).items():
         if cfg.fill.command is None:
             offered = fill.from_phrases(kinds, stratum, cfg.seed)
@@ -151,10 +176,12 @@ def fill_gaps(kinds: Taxonomy, source: Source, cfg: Curation, book: Book) -> Boo
                 break
             if own in there or not fill.fits(kinds, own, stratum):
                 continue
+            if cfg.rules.broken(text, detect) is not None:
+                continue
             if guard.leaks([own], signatures([own])):
                 continue
             there.add(own)
-            book.add(text_hash(text), text, "filled", line)
+            book.add(text_hash(text), text, FILLED, line)
             put(book, len(book) - 1, kinds.classify(own))
             made += 1
     return book

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from fewstep.curation.book import RESERVED
 from fewstep.curation.clean import key
 from fewstep.errors import UserError
 
@@ -115,9 +116,18 @@ def check(found: object, path: Path | None) -> None:
     if not isinstance(found, Mapping) or not found:
         raise UserError(f"the taxonomy {path} holds no axes")
     for axis, labels in found.items():
+        if not isinstance(axis, str) or axis in RESERVED or axis.endswith(("_sure", "_by")):
+            raise UserError(
+                f"an axis of the taxonomy {path} cannot be called {axis!r}; that is a column's name"
+            )
         if not isinstance(labels, Mapping) or not labels:
             raise UserError(f"the axis {axis!r} of the taxonomy {path} holds no labels")
         for label, own in labels.items():
+            if not isinstance(label, str) or label == OTHER:
+                raise UserError(
+                    f"a label of {axis} in the taxonomy {path} cannot be {label!r}; put a word in "
+                    'quotes, and "other" is what no word tells'
+                )
             for name in ("words", "say"):
                 texts = own.get(name) if isinstance(own, Mapping) else None
                 if not isinstance(texts, list) or not all(str(text).strip() for text in texts):

@@ -21,7 +21,7 @@ from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
-from fewstep.experiment.config import Experiment
+from fewstep.experiment.config import DataConfig, Experiment
 from fewstep.experiment.folders import Folders
 from fewstep.experiment.prompts import training_prompts
 from fewstep.families.pictures import CLOSE, OPEN, PAD
@@ -49,9 +49,10 @@ def data_of(
     told: Told = quiet, *, processes: int = 1,
 ) -> Data:  # fmt: skip
     """The batches of the experiment: `teacher` draws what is trained on, and `family`, the model
-    itself, what it should leave as it is. Each of the processes should get a micro-batch."""
+    itself, what it should leave as it is. A step is split so that each of the processes gets a
+    micro-batch, as far as that changes no result: see `part_of`."""
     cfg = experiment.data
-    part = min(cfg.micro_batch or cfg.batch_size, -(-cfg.batch_size // processes))
+    part = part_of(cfg, processes)
     batches, key = trained_on(experiment, family, teacher, world, folders, told, part)
     report = {role: folder_report.facts(folder) for role, folder in folders.given().items()}
     if (found := make_prior(experiment, family, world, folders, told)) is not None:
@@ -59,6 +60,16 @@ def data_of(
         batches = WithPrior(batches, prior)
         key = {**key, "prior_size": cfg.prior_size, **{f"prior {k}": v for k, v in own.items()}}
     return Data(batches=batches, key=key, report=report)
+
+
+def part_of(cfg: DataConfig, processes: int) -> int:
+    """Samples of a micro-batch: as configured, or fewer, so that all processes have one. Never one
+    where two are possible, for some losses compare samples; and as configured where each
+    micro-batch has samples of a prior beside it, of which there would be more."""
+    part = cfg.micro_batch or cfg.batch_size
+    if cfg.prior != "none":
+        return part
+    return min(part, max(2, -(-cfg.batch_size // processes)))
 
 
 def trained_on(

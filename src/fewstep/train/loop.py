@@ -113,8 +113,9 @@ def train(
              with one process alone
     ranks    of several processes the first has the run and does the hooks; the others follow
 
-    SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. One
-    that reaches one process ends all of them after the same step.
+    SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. Of
+    several processes one signal to one of them ends all after the same step, and a second is not
+    heard.
     Raises NotFiniteError, and RunError where the run directory cannot be read or written.
     """
     console = Console() if console is None else console
@@ -170,7 +171,7 @@ def train(
         with watch.paused():
             return gauge.look(run, progress.step)
 
-    with line, stop_requests() as stopping:
+    with line, stop_requests(patient=ranks.count > 1) as stopping:
         if found is not None:
             line.say(f"resumed at step {progress.step} from {found}")
         run_hooks()
@@ -204,5 +205,7 @@ def train(
             why = look()
         if progress.step != saved:
             save()
+        # who ends first would be taken for a failure by torchrun, which then ends the others
+        ranks.wait()
     finished = progress.step >= cfg.steps or why is not None
     return Outcome(progress.step, finished, progress.skipped, why)

@@ -3,7 +3,8 @@
 torchrun starts them and tells each its place. All hold the same weights; each takes its share of a
 step's micro-batches, and gradients are summed before anybody moves, so that a step is that of one
 process but for the order of a sum. What decides about the run (a stop, a skipped step) is decided
-by all together, between steps. The first process alone writes.
+by all together, between steps. The first process alone writes into the run; it comes first
+wherever samples are drawn, so that the others find them.
 
 Nothing is sent as a pickle: tensors, and JSON as bytes.
 """
@@ -23,10 +24,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fewstep.errors import UserError
+from fewstep.runs import RunError
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)
-"""How long a process waits for another: the first may draw or measure between two steps."""
+PATIENCE = timedelta(days=2)
+"""How long a process waits for another: the first may draw samples for hours. Of one that has died
+torchrun tells the others."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,15 @@ class Ranks:
             json.loads(bytes(one[: int(size)].tolist()))
             for one, size in zip(heard, sizes, strict=True)
         ]
+
+    def agree(self, what: str, own: Any) -> None:
+        """RunError where the processes do not say the same of something."""
+        said = self.all_facts(own)
+        if odd := [rank for rank, other in enumerate(said) if other != said[0]]:
+            raise RunError(
+                f"process {odd[0]} of {self.count} has another {what} than the first; all must be "
+                "started by the same command, on the same files"
+            )
 
     def wait(self) -> None:
         """Until all are here."""

@@ -10,11 +10,12 @@ from types import FrameType
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
     """A function that tells whether SIGINT or SIGTERM has come.
 
-    After the first signal the old handlers are back, so a second one works at once. Outside the
-    main thread, where Python takes no signals, it never tells so.
+    After the first signal the old handlers are back, so a second one works at once; a patient one
+    hears no second, for among several processes torchrun and the system may both send one. Outside
+    the main thread, where Python takes no signals, it never tells so.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -29,7 +30,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         asked.set()
-        restore()
+        if not patient:
+            restore()
 
     for number in numbers:
         signal.signal(number, ask)

@@ -17,7 +17,7 @@ RUSSIAN = "\u0430\u0432\u0442\u043e\u0431\u0443\u0441"
     ("  a  red\tbus\n", "a red bus"), ('"a red bus"', "a red bus"), ("'a' and 'b'", "'a' and 'b'"),
     ("\u201ca sign\u201d", "a sign"), ("a\u0000b\u200bc", "a bc"), ("\ufeffa", "a"),
     ("cafe\u0301", "caf\u00e9"), (SCIENTIST, SCIENTIST),
-    ("\u202eabc", "abc"), ('""', ""), ('"', '"'),
+    ("\u202eabc", "abc"), ("e\u200b\u0301", "\u00e9"), ('""', ""), ('"', '"'),
 ])  # fmt: skip
 def test_normalised(raw: str, clean: str) -> None:
     assert normalised(raw) == clean == normalised(clean)
@@ -28,6 +28,9 @@ def test_the_key_forgets_case_punctuation_and_compatible_letters() -> None:
     assert key("A Red, BUS!") == key("a red bus") == "a red bus"
     assert key("\uff21 \ufb01sh") == "a fish" and key("STRASSE") == key("stra\u00dfe")
     assert key("8-bit_art") == "8 bit art"
+    # vowel signs, emoji and signs tell prompts apart
+    assert key("\u0926\u093e\u0928") != key("\u0926\u093f\u0928")
+    assert key("a face \U0001f600") != key("a face \U0001f621") and key("C++") != key("C#")
     assert key("\U0001f431") == "\U0001f431" and key("?!") == "?!"
     assert key("a red bus") != key("a red bush")
 
@@ -54,5 +57,9 @@ def test_rules_say_which_one_is_broken() -> None:
     german = Rules(languages=("de",))
     assert german.broken("ein Bus", lambda text: "de") is None
     assert german.broken("a bus", lambda text: "en") == "is in en, not in de"
-    with pytest.raises(UserError, match="least_words"):
-        Rules(least_words=-1)
+    for values, said in (
+        ({"least_words": -1}, "least_words"), ({"scripts": ("Latin",)}, "no script 'Latin'"),
+        ({"languages": ("EN",)}, "'EN' is no code"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            Rules(**values)

@@ -61,3 +61,12 @@ def test_leaks_are_equal_near_or_contained() -> None:
     assert Guard([], 0.7).leaks(keys, signatures(keys)) == []
     strict = Guard(evaluation, 0.95).leaks(keys, signatures(keys))
     assert 5 not in {leak.row for leak in strict}
+
+
+def test_a_common_beginning_of_evaluation_prompts_costs_little() -> None:
+    """Anchors are the stretches that few of them have; equal ones are one."""
+    evaluation = [f"a photo of a thing called {i} beside another" for i in range(500)] * 2
+    guard = Guard(evaluation, 0.9)
+    assert len(guard.keys) == 500 and max(map(len, guard.anchors.values())) == 1
+    keys = [f"{evaluation[i]} in the evening" for i in (3, 499)]
+    assert [leak.evaluation for leak in guard.leaks(keys, signatures(keys))] == [3, 499]

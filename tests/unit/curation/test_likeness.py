@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fewstep.curation.likeness import (
-    BANDS,
-    ROWS,
+    HASHES,
+    SURE,
     candidates,
     estimated,
     jaccard,
+    rows_of,
     shingles,
     signatures,
 )
@@ -55,12 +56,12 @@ def test_estimates_are_unbiased_and_those_of_minhash() -> None:
     own = estimated(signatures(first), signatures(second))
 
     def theirs(text: str) -> object:
-        found = datasketch.MinHash(num_perm=BANDS * ROWS)
+        found = datasketch.MinHash(num_perm=HASHES)
         found.update_batch(sorted(sets(text)))
         return found
 
     library = [theirs(a).jaccard(theirs(b)) for a, b in zip(first, second, strict=True)]
-    spread = np.sqrt(exact * (1 - exact) / (BANDS * ROWS))
+    spread = np.sqrt(exact * (1 - exact) / (HASHES))
     for found in (own, np.array(library)):
         z = (found - exact) / spread
         assert abs(z.mean()) < 4 / np.sqrt(len(z)) and 0.85 < z.std() < 1.15
@@ -78,11 +79,24 @@ def test_candidates_hold_what_is_alike_and_grow_with_the_texts_alone() -> None:
     second = [changed(text, 2, i) for i, text in enumerate(first)]
     likely = [(i, i + 400) for i, (a, b) in enumerate(zip(first, second, strict=True))
               if jaccard(a, b) >= 0.8]  # fmt: skip
-    pairs = candidates(signatures(first + second))
+    pairs = candidates(signatures(first + second), rows=5)
     there = set(map(tuple, pairs.tolist()))
     assert len(likely) > 300 and len(there & set(likely)) >= 0.99 * len(likely)
     assert len(there) == len(pairs) < 2 * len(likely)
     assert (pairs[:, 0] < pairs[:, 1]).all() and (np.diff(pairs[:, 1]) >= 0).all()
-    same = candidates(signatures(["a red bus"] * 300))
+    same = candidates(signatures(["a red bus"] * 300), rows=5)
     assert len(same) == 299 + 298  # with the first, and with the one before
-    assert candidates(signatures(texts(1))).shape == (0, 2)
+    assert candidates(signatures(texts(1)), rows=5).shape == (0, 2)
+
+
+@pytest.mark.parametrize(("threshold", "rows", "letters"), [(0.8, 5, 2), (0.7, 4, 4), (0.5, 2, 8)])
+def test_bands_find_what_is_barely_alike(threshold: float, rows: int, letters: int) -> None:
+    """Of pairs within 0.05 above a threshold no fewer than 97 % share a band of the rows for it."""
+    assert rows_of(threshold) == rows
+    assert 1 - (1 - threshold**rows) ** (HASHES // rows) >= SURE
+    first = texts(1500)
+    second = [changed(text, letters, i) for i, text in enumerate(first)]
+    alike = {(i, i + 1500) for i, (a, b) in enumerate(zip(first, second, strict=True))
+             if threshold <= jaccard(a, b) < threshold + 0.05}  # fmt: skip
+    found = set(map(tuple, candidates(signatures(first + second), rows).tolist()))
+    assert len(alike) > 100 and len(found & alike) >= 0.97 * len(alike)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.unit.curation.test_semantic import bert
 
 from fewstep.curation import steps
 from fewstep.curation.config import Curation, FillConfig, Source
@@ -15,6 +16,7 @@ from fewstep.curation.outputs import write
 from fewstep.curation.pipeline import curate
 from fewstep.curation.splits import Shares
 from fewstep.curation.strata import Quota
+from fewstep.errors import UserError
 
 SCENE = "a {} on a narrow street in the rain with many small lights and a long shadow, {}"
 SUBJECTS = ("fox", "castle", "robot", "tulip", "bus", "lamp")
@@ -89,15 +91,15 @@ def test_it_goes_on_and_does_anew_what_a_change_reaches(
         return list(done)
 
     out = tmp_path / "out"
-    assert again(CFG) == ["clean", "drop_near", "drop_leaks", "label", "sample"]
+    assert again(CFG) == ["clean", "drop_leaks", "drop_near", "label", "sample"]
     assert again(CFG) == []
     assert again(replace(CFG, quota=Quota(total=10))) == ["sample"]
-    assert again(replace(CFG, leak=0.9)) == ["drop_leaks", "label", "sample"]
-    stage = out / "stages" / "2_leaks.parquet"
+    assert again(replace(CFG, leak=0.9)) == ["drop_leaks", "drop_near", "label", "sample"]
+    stage = out / "stages" / "1_leaks.parquet"
     stage.write_bytes(stage.read_bytes()[:-7])  # cut by a full disk
-    for later in ("3_labels", "4_sample"):
+    for later in ("2_near", "3_labels", "4_sample"):
         (out / "stages" / f"{later}.parquet").unlink()
-    assert again(replace(CFG, leak=0.9)) == ["drop_leaks", "label", "sample"]
+    assert again(replace(CFG, leak=0.9)) == ["drop_leaks", "drop_near", "label", "sample"]
     source.files[1].write_text('{"prompt": "two cups"}\n')
     assert again(replace(CFG, leak=0.9))[0] == "clean"
 
@@ -125,7 +127,9 @@ def test_an_interrupted_run_ends_in_the_very_same_files(
     texts = [whole[f"{name}.txt"].decode().splitlines() for name in ("train", "val", "test")]
     assert sum(map(len, texts)) == 20 == len({text for own in texts for text in own})
     table = pq.read_table(tmp_path / "whole" / "prompts.parquet").to_pylist()
-    assert [row["text"] for row in table if row["split"] == "train"] == texts[0]
+    assert {row["text"] for row in table if row["split"] == "train"} == set(texts[0])
+    in_order = [row["text"] for row in table if row["split"] == "train"]
+    assert in_order != texts[0]  # the lists are shuffled: their first prompts are of every kind
     dropped = pq.read_table(tmp_path / "whole" / "dropped.parquet").to_pylist()
     assert len(table) + len(dropped) == 43
     assert sum(row["why"] == "over quota" for row in dropped) == 17
@@ -143,5 +147,45 @@ def test_gaps_are_filled_with_what_fits_and_is_new(source: Source, tmp_path: Pat
     assert len({book.texts[i] for i in made}) == len(made)
     facts = write(found, cfg, tmp_path / "out", "fewstep prompts")
     assert facts["axes"]["style"]["gaps"] == {} and facts["sources"]["filled"] == len(made)
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["read"] == len(book)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["read"] == len(book) - len(
+        made
+    )
+    assert facts["filled"] == len(made)
     assert sum(facts["lengths"].values()) == sum(facts["splits"].values()) == len(book.kept())
+
+
+def test_a_prompt_is_not_lost_with_one_that_leaks(source: Source, tmp_path: Path) -> None:
+    """What nearly repeats a leaking prompt, and does not leak itself, is kept."""
+    red = "a red bus and a green van on a narrow bridge over a wide river at noon in may"
+    source.files[0].write_text(f"{red}\n{red.replace('red bus', 'tan bus')}\n")
+    source.files[1].write_text("")
+    source.against[0].write_text(red[:-4] + " june\n")
+    book = curate(source, replace(CFG, near=0.8, leak=0.88), tmp_path / "out").book
+    assert [str(why).partition(":")[0] for why in book.why] == ["leaks", "None"]
+
+
+def test_evaluation_prompts_that_cannot_be_read_are_no_guard(
+    source: Source, tmp_path: Path
+) -> None:
+    source.against[0].write_bytes(b"a fox\n\xff\n")
+    with pytest.raises(UserError, match=r"evaluation\.txt:2 is not UTF-8; repair or"):
+        curate(source, CFG, tmp_path / "out")
+    table = tmp_path / "parti.tsv"
+    table.write_text("Prompt\tCategory\ntwo cups\tx\n")
+    book = curate(replace(source, against=[table]), CFG, tmp_path / "out").book
+    assert book.counts()["leaks"] == 1
+
+
+def test_a_model_of_texts_finds_meanings_and_labels(source: Source, tmp_path: Path) -> None:
+    """The tiny model knows few words: prompts of the same unknown ones mean the same to it."""
+    bert(tmp_path / "bert")
+    source = replace(source, files=[tmp_path / "c.txt"], against=(), embed=tmp_path / "bert")
+    source.files[0].write_text("a red bus\na blue bus\nxx yy\nzz ww\na fox\n")
+    book = curate(source, replace(CFG, meaning=0.99999), tmp_path / "out").book
+    assert book.why == [None, None, None, "means the same", None]
+    assert book.of[3] == "xx yy" and book.by["subject"] == [
+        "rule", "rule", "prototype", None, "rule"
+    ]  # fmt: skip
+    assert (
+        book.labels["subject"][2] in ("vehicles", "animals") and book.labels["style"][2] == "other"
+    )

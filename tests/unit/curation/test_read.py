@@ -26,22 +26,24 @@ def rows(*paths: Path, field: str | None = None) -> list[Found]:
 
 def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     jsonl, csv, tsv, parquet = (tmp_path / f"a.{end}" for end in ("jsonl", "csv", "tsv", "parquet"))
-    jsonl.write_text("".join(json.dumps({"n": 1, "caption": t}) + "\n" for t in TEXTS))
+    jsonl.write_text("".join(json.dumps({"n": 1, "Caption": t}) + "\n" for t in TEXTS))
     quoted = ['"' + text.replace('"', '""') + '"' for text in TEXTS]
-    csv.write_text("n,caption\n" + "".join(f"1,{t}\n" for t in quoted))
-    tsv.write_text("n\tcaption\n" + "".join(f"1\t{t}\n" for t in quoted))
-    pq.write_table(pa.table({"n": [1] * 4, "caption": TEXTS}), parquet)
-    for path in (jsonl, csv, tsv, parquet):
+    csv.write_text("n,Caption\n" + "".join(f"1,{t}\n" for t in quoted))
+    table = pa.table({"n": [1] * 4, "Caption": pa.array(TEXTS).dictionary_encode()})
+    pq.write_table(table, parquet)
+    for path in (jsonl, csv, parquet):
         found = rows(path)
         assert [row.text for row in found if isinstance(row, Row)] == TEXTS, path
         assert {row.source for row in found} == {path.name}
     assert [row.line for row in rows(jsonl)] == [row.line for row in rows(parquet)] == [1, 2, 3, 4]
     assert rows(csv, jsonl) == rows(csv) + rows(jsonl)
+    tsv.write_text('n\tPrompt\n1\ta "quoted" bus\n2\t"a fox\n')
+    assert [row.text for row in rows(tsv) if isinstance(row, Row)] == ['a "quoted" bus', '"a fox']
 
 
 def test_lines_of_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"\xef\xbb\xbfa red bus\r\n\n  \nbroken \xff\xfe\nlast")
+    path.write_bytes(b"\xef\xbb\xbfa red bus\r\n\r  \nbroken \xff\xfe\nlast")
     assert rows(path) == [
         Row("a red bus", "a.txt", 1), Bad("a.txt", 4, "is not UTF-8"), Row("last", "a.txt", 5),
     ]  # fmt: skip
@@ -56,12 +58,32 @@ def test_bad_rows_are_told_and_good_ones_go_on(tmp_path: Path) -> None:
     assert rows(path) == [
         Row("one", "a.jsonl", 1), Bad("a.jsonl", 2, "is no JSON"),
         Bad("a.jsonl", 3, "has no prompt"), Bad("a.jsonl", 4, "holds int where text is wanted"),
-        Bad("a.jsonl", 5, "is empty"), Bad("a.jsonl", 6, "has no prompt"),
+        Bad("a.jsonl", 5, "is empty"), Bad("a.jsonl", 6, "has no prompt or caption or text"),
         Row("bare", "a.jsonl", 7), Bad("a.jsonl", 8, "is not UTF-8"), Row("two", "a.jsonl", 9),
     ]  # fmt: skip
+    deep = tmp_path / "deep.jsonl"
+    deep.write_text("[" * 100_000 + "\n" + '{"caption": "a"}\n{"prompt": "b"}\n')
+    assert rows(deep)[0] == Bad("deep.jsonl", 1, "is no JSON")
+    assert [row.text for row in rows(deep) if isinstance(row, Row)] == ["a", "b"]
+
+
+def test_cells_that_do_not_fit_are_no_prompts(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
-    table.write_bytes(b"n,text\n1,one\n2,\xff\n3\n4,two\n")
-    assert [type(row).__name__ for row in rows(table)] == ["Row", "Bad", "Bad", "Row"]
+    table.write_bytes(b"n,text\n1,one\n2,\xff\n3\n4,a cat, on a mat\n5,two\n")
+    assert [row.why if isinstance(row, Bad) else row.text for row in rows(table)] == [
+        "one", "is not UTF-8", "has no text", "has more cells than the head", "two",
+    ]  # fmt: skip
+    table.write_text('text\n"a dog\na fish\na bird\n')
+    with pytest.raises(UserError, match="cannot be read: unexpected end of data"):
+        rows(table)
+    parquet = tmp_path / "a.parquet"
+    broken = pa.Array.from_buffers(
+        pa.string(),
+        2,
+        [None, pa.array([0, 3, 5], pa.int32()).buffers()[1], pa.py_buffer(b"one\xff\xfe")],
+    )
+    pq.write_table(pa.table({"text": broken}), parquet)
+    assert rows(parquet) == [Row("one", "a.parquet", 1), Bad("a.parquet", 2, "is not UTF-8")]
 
 
 def test_a_field_is_found_or_asked_for(tmp_path: Path) -> None:
@@ -69,16 +91,17 @@ def test_a_field_is_found_or_asked_for(tmp_path: Path) -> None:
     path.write_text("title,prompt\nx,y\n")
     assert rows(path) == [Row("y", "a.csv", 2)]
     assert rows(path, field="title") == [Row("x", "a.csv", 2)]
-    with pytest.raises(UserError, match="no field 'name', but title, prompt; name one"):
+    with pytest.raises(UserError, match="no column 'name', but title, prompt; name one"):
         rows(path, field="name")
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="none of the fields prompt, caption, text"):
+    with pytest.raises(UserError, match="none of the columns prompt, caption, text"):
         rows(path)
 
 
 @pytest.mark.parametrize(("name", "data", "said"), [
     ("a.docx", b"x", "ends in .docx"), ("a.parquet", b"no parquet", "cannot be read"),
-    ("a", b"x", "ends in nothing"),
+    ("a", b"x", "ends in nothing"), ("a.txt", "a red bus".encode("utf-16"), "is UTF-16"),
+    ("a.csv", b"te\x00xt", "is UTF-16 or no text"),
 ])  # fmt: skip
 def test_files_that_are_none(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(data)

@@ -18,10 +18,13 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "blue", "bus"
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert(tmp_path_factory.mktemp("texts") / "bert")
+
+
+def bert(path: Path) -> Path:
     """A BERT of two layers with random weights."""
-    path = tmp_path_factory.mktemp("bert")
-    (path / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizerFast(vocab_file=str(path / "vocab.txt")).save_pretrained(path)
+    path.mkdir()
+    BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(path)
     torch.manual_seed(0)
     cfg = BertConfig(
         vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -36,6 +39,7 @@ def test_an_embedding_is_the_mean_over_the_tokens_of_its_text_alone(directory: P
     texts = ["a red bus", "a fox", "a blue fox street a red bus"]
     found = embed(texts)
     assert found.shape == (3, 16) and found.dtype == torch.float32
+    assert not torch.allclose(found[0], found[1], atol=1e-3)  # the words are known
     for text, row in zip(texts, found, strict=True):
         read = embed.tokenizer(text, return_tensors="pt")
         with torch.no_grad():
@@ -79,6 +83,8 @@ def test_cells_part_what_lies_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewstep.curation.semantic.CELL", 50)
     monkeypatch.setattr("fewstep.curation.semantic.AT_ONCE", 7)
     assert same_meaning(x, 0.9).kept.sum() == 8
+    monkeypatch.setattr("fewstep.curation.semantic.MOST", 25)
+    assert 8 < same_meaning(x, 0.9).kept.sum() <= 8 * 4  # a large cell in parts
 
 
 def test_prototypes_are_means_of_what_has_a_label() -> None:

@@ -88,6 +88,8 @@ def test_a_command_is_asked_by_json_and_its_failure_is_told(tmp_path: Path) -> N
     script.write_text("import sys\nsys.exit('no model there')")
     with pytest.raises(UserError, match="ended with 1: no model there"):
         list(fill.from_command(command, KINDS, stratum, 2, []))
+    with pytest.raises(UserError, match=r"--fill\.command is empty"):
+        list(fill.from_command(" ", KINDS, stratum, 2, []))
     with pytest.raises(UserError, match="did not work"):
         list(fill.from_command("no-such-command", KINDS, stratum, 2, []))
 
@@ -96,6 +98,9 @@ def test_a_command_is_asked_by_json_and_its_failure_is_told(tmp_path: Path) -> N
     ("", "holds no axes"), ("subject: 3", "the axis 'subject'"), ("a: [", "is no YAML"),
     ("subject: {food: {words: [apple]}}", "subject.food .* needs a list 'say'"),
     ("subject: {food: {words: apple, say: [a]}}", "needs a list 'words'"),
+    ("text: {food: {words: [a], say: [a]}}", "cannot be called 'text'"),
+    ("subject: {yes: {words: [a], say: [a]}}", "cannot be True"),
+    ("subject: {other: {words: [a], say: [a]}}", "cannot be 'other'"),
 ])  # fmt: skip
 def test_a_taxonomy_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "kinds.yaml"
