@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(model: Path, root: Path, recipe: str, part: int) -> list[str]:
     values: dict[str, object] = {
         "model": model, "engine": "plain", "data.cache": root / "cache",
-        "data.samples.prompts": 16, "data.samples.steps": 2, "data.batch-size": 8,
+        "data.samples.prompts": 16, "data.samples.steps": 2, "data.batch-size": SIZES[recipe],
         "data.micro-batch": part, "loop.steps": 20, "loop.log-every": 5,
         "loop.checkpoint-every": 10, "sampling.every": 1000, "sampling.prompts": 1,
         **RATES[recipe], **METHODS[recipe],
@@ -51,13 +51,18 @@ RATES: dict[str, dict[str, object]] = {
 }
 """Those of recipes for large models. Adam divides by the gradient's size, so what is rounded
 differently in a small gradient is a share of the rate."""
+SIZES = {"ladd_shapes": 8, "sda_shapes": 4, "dopsd_shapes": 4}
+"""Of a batch."""
 METHODS: dict[str, dict[str, object]] = {
     "ladd_shapes": {
         "data.samples.picture-share": 0.0, "method.student-every": 2, "method.heads-first": 2,
         "method.warmup-steps": 0, "method.heads.hidden": 16, "method.heads.embed": 8,
         "optim.student.warmup": 0, "optim.heads.warmup": 0, "method.loss": "softplus",
     },
-    "sda_shapes": {"data.source": "prompts", "adapter.factor": 2, "method.pool": 1},
+    "sda_shapes": {
+        "data.source": "prompts", "adapter.factor": 2, "method.pool": 1, "method.teacher-steps": 1,
+        "method.guidance": 1.0,
+    },
     "dopsd_shapes": {
         "world": "shapes", "data.folder.context": "prompt", "data.folder.prompts": "none",
         "check.pictures": 0, "adapter.factor": 2, "data.prior": "none", "method.tether-weight": 0,
@@ -90,11 +95,13 @@ def test_ranks_and_accumulation_change_nothing(model: Path, tmp_path: Path, reci
         assert forks.run(count, lambda rank: main(options)) == [0] * count
         return out
 
-    one = trained(1, 8)
-    for count, part in ((2, 8), (4, 8), (1, 4), (1, 1)):
+    size = SIZES[recipe]
+    one = trained(1, size)
+    # shares of the batch; four micro-batches for four; one sample after the other
+    for count, part in ((2, size), (4, size // 4), (1, 1)):
         found = largest(one, trained(count, part))
         assert found <= CLOSE, f"{count} processes, micro-batches of {part}: {found:.2g}"
-    for alone, together in zip(logged(one), logged(tmp_path / "4_8"), strict=True):
+    for alone, together in zip(logged(one), logged(tmp_path / f"4_{size // 4}"), strict=True):
         assert alone == pytest.approx(together, rel=1e-4)
 
 
