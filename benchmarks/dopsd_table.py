@@ -107,7 +107,14 @@ def write_study(
     if seconds:
         table["second"] = seconds
     common.write_json(where.results / "tables" / f"dopsd_{name}.json", table)
-    text = page(name, write_pictures(name, tasks, rows, judge), rows, against, judge)
+    drawn = write_pictures(name, tasks, rows, judge)
+    if len(results) < len(tasks):
+        drawn += (
+            f"**{len(results)} of {len(tasks)} runs are there.** Rows of fewer runs lack a concept: "
+            "compare them by the paired table.\n\n"
+        )
+    drawn += f"The student is {judge.args.student}. "
+    text = page(name, drawn, rows, against, judge)
     if seconds:
         text += second_page(seconds)
     picture = where.docs / "figures" / f"dopsd_{name}.png"
