@@ -110,8 +110,8 @@ def write_study(
     drawn = write_pictures(name, tasks, rows, judge)
     if len(results) < len(tasks):
         drawn += (
-            f"**{len(results)} of {len(tasks)} runs are there.** Rows of fewer runs lack a concept: "
-            "compare them by the paired table.\n\n"
+            f"**{len(results)} of {len(tasks)} runs are there.** Rows of fewer runs lack a "
+            "concept: compare them by the paired table.\n\n"
         )
     drawn += f"The student is {judge.args.student}. "
     text = page(name, drawn, rows, against, judge)

@@ -169,7 +169,7 @@ def test_toy_student_moves_to_the_data() -> None:
         "heads": torch.optim.Adam(method.heads.parameters(), 3e-3, betas=(0.0, 0.99)),
         "student": torch.optim.Adam(method.student.parameters(), 2e-3, betas=(0.0, 0.99)),
     }
-    for step in range(160):
+    for step in range(320):
         ids = tuple(f"{step}-{i}" for i in range(32))
         rng = Rng(0, step, "data", ids)
         x0 = modes[(rng.rand() * 2).long()] + 0.1 * rng.randn(2)

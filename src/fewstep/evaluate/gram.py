@@ -110,5 +110,6 @@ def distances_in(
         gram += e.flatten(1) @ e.flatten(1).T
     square = gram.diagonal()
     # G is symmetric only up to rounding, which also leaves copies among others just below 0
-    distance = (square[:, None] + square - gram - gram.T).clamp(min=0).fill_diagonal_(0)
+    both = gram + gram.T
+    distance = (square[:, None] + square - both).clamp(min=0).fill_diagonal_(0)
     return distance / features[0, 0].numel()

@@ -83,7 +83,8 @@ def test_float32_is_used_where_it_is_enough(spread: float, others: int, enough: 
     assert gram.clear(single, w) is enough
     assert torch.equal(gram.layer_distances(features, w), single if enough else right)
     if enough:
-        assert relative_error(single.numpy(), right.numpy()) < 3e-7
+        # what is promised of a score; sums of AVX-512 come within 3e-7, those of AVX2 within 8e-7
+        assert relative_error(single.numpy(), right.numpy()) < 1e-6
 
 
 def test_pairs_far_from_the_first_image_need_more_digits() -> None:
