@@ -61,7 +61,7 @@ METHODS: dict[str, dict[str, object]] = {
     },
     "sda_shapes": {
         "data.source": "prompts", "adapter.factor": 2, "method.pool": 1, "method.teacher-steps": 1,
-        "method.guidance": 1.0,
+        "method.guidance": 2.0,  # at 1 the teacher is the student, and the gradient is rounding
     },
     "dopsd_shapes": {
         "world": "shapes", "data.folder.context": "prompt", "data.folder.prompts": "none",
