@@ -43,7 +43,7 @@ from benchmarks.study_plan import Job, changed
 from rich.console import Console
 
 from fewstep.cli import commands
-from fewstep.data.precompute import alone
+from fewstep.data.cache import alone
 from fewstep.errors import UserError
 from fewstep.evaluate.fidelity import MIN_PROMPTS
 from fewstep.experiment.config import Experiment

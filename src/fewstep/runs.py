@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,7 +59,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The old file is left untouched until the new one is complete and on the disk. Whatever goes
     wrong, the temporary file is removed; an OSError (a full disk) is raised as a RunError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # another machine may have a process of the same number
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as written:

@@ -19,7 +19,7 @@ from fewstep.data.buckets import buckets, fit
 from fewstep.data.cache import difference
 from fewstep.data.folder import FolderConfig
 from fewstep.data.pictures import filling, read_picture
-from fewstep.data.precompute import TeacherSamples
+from fewstep.data.teacher import TeacherSamples
 from fewstep.errors import UserError
 from fewstep.experiment.config import DataConfig, Experiment, MethodConfig
 from fewstep.experiment.folders import find_folders
@@ -196,7 +196,7 @@ def test_what_is_encoded_is_told(root: Path, family: ZImage) -> None:
     assert heard == [
         *pictures, ("encoding prompts of the prior", 4, 4),
         *pictures, ("encoding pictures of the prior", 1, 1),
-        *pictures, ("teacher samples of the prior", 4, 4),
+        *pictures, ("teacher samples of the prior", 0, 4), ("teacher samples of the prior", 4, 4),
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from tests.unit.test_folder import put
 from torch import Tensor
 
 from fewstep.data.folder import FolderConfig
-from fewstep.data.precompute import TeacherSamples
+from fewstep.data.teacher import TeacherSamples
 from fewstep.errors import UserError
 from fewstep.evaluate.gallery import eight_bit
 from fewstep.evaluate.in_context import TeacherCheckConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from tests.toy import ToyBackbone
 from torch.testing import assert_close
 
 from fewstep.data.cache import SampleCache
-from fewstep.data.precompute import TeacherSamples, chunks, precompute, rows_of
+from fewstep.data.drawing import chunks
+from fewstep.data.precompute import precompute, task_of
+from fewstep.data.teacher import TeacherSamples, rows_of
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.families.base import Backbone, Cond
 from fewstep.flow.guidance import guided
@@ -72,6 +76,13 @@ def shown(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], Pixe
     return texts, torch.stack([torch.full((3, 8, 8), float(s % 1000)) for s in seeds])
 
 
+def made(
+    cfg: TeacherSamples, family: ToyFamily, prompts: Sequence[str], root: Path, *,
+    told: Told = quiet, **more: Any,
+) -> SampleCache:  # fmt: skip
+    return precompute(task_of(cfg, family, prompts, root, **more), told)
+
+
 def contents(cache: SampleCache) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     x0, cond = cache.take(range(len(cache)))
     return {name: (x, t) for name, x, t in zip(cache.ids, x0, cond.tokens, strict=True)}
@@ -79,7 +90,7 @@ def contents(cache: SampleCache) -> dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 def test_samples_are_guided_euler_from_noise_of_their_own(tmp_path: Path) -> None:
     family = ToyFamily()
-    cache = precompute(CFG, family, PROMPTS, tmp_path)
+    cache = made(CFG, family, PROMPTS, tmp_path)
     position = 4
     x0, cond = cache.take([position])
     eps = Rng(7, 0, "teacher", [cache.ids[position]]).randn(2, 4, 4)
@@ -87,15 +98,15 @@ def test_samples_are_guided_euler_from_noise_of_their_own(tmp_path: Path) -> Non
     expected = euler(guided(family.backbone, own, empty, 2.5), eps, grid(3, 3.0))
     assert_close(x0, expected)
     assert torch.equal(cond.tokens[0], own.tokens[0])
-    assert [row.prompt for row in cache.rows] == PROMPTS
+    assert [cache.row(i).prompt for i in range(10)] == PROMPTS
     assert cache.lengths == [1 + len(p.split()) for p in PROMPTS]
 
 
 def test_trap35_samples_do_not_depend_on_order_batch_or_shard(tmp_path: Path) -> None:
-    a = contents(precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "a"))
+    a = contents(made(CFG, ToyFamily(), PROMPTS, tmp_path / "a"))
     other = replace(CFG, batch=3, shard=10)
-    b = contents(precompute(other, ToyFamily(), PROMPTS[::-1], tmp_path / "b"))
-    few = contents(precompute(CFG, ToyFamily(), PROMPTS[3:5], tmp_path / "c"))
+    b = contents(made(other, ToyFamily(), PROMPTS[::-1], tmp_path / "b"))
+    few = contents(made(CFG, ToyFamily(), PROMPTS[3:5], tmp_path / "c"))
     assert a.keys() == b.keys() and len(a) == 10
     for name, (x, tokens) in a.items():
         assert_close(b[name][0], x)
@@ -105,7 +116,7 @@ def test_trap35_samples_do_not_depend_on_order_batch_or_shard(tmp_path: Path) ->
 
 
 def test_equal_prompts_get_different_noise(tmp_path: Path) -> None:
-    cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)
+    cache = made(CFG, ToyFamily(), PROMPTS, tmp_path)
     x0, _ = cache.take([0, 2])
     assert cache.ids[2] == f"{cache.ids[0]}-2"
     assert not torch.allclose(x0[0], x0[1])
@@ -113,7 +124,7 @@ def test_equal_prompts_get_different_noise(tmp_path: Path) -> None:
 
 def test_every_fact_is_in_the_key(tmp_path: Path) -> None:
     directories = {
-        precompute(cfg, ToyFamily(seed), prompts, tmp_path, shown=shown).directory
+        made(cfg, ToyFamily(seed), prompts, tmp_path, shown=shown).directory
         for cfg, seed, prompts in [
             (CFG, 0, PROMPTS),
             (CFG, 1, PROMPTS),
@@ -127,17 +138,17 @@ def test_every_fact_is_in_the_key(tmp_path: Path) -> None:
     }
     assert len(directories) == 8
     for other in (
-        precompute(CFG, ToyFamily(), PROMPTS, tmp_path, facts={"engine": "fused"}),
-        precompute(replace(CFG, picture_share=0.5), ToyFamily(), PROMPTS, tmp_path,
+        made(CFG, ToyFamily(), PROMPTS, tmp_path, facts={"engine": "fused"}),
+        made(replace(CFG, picture_share=0.5), ToyFamily(), PROMPTS, tmp_path,
                    shown=lambda p, s: (shown(p, s)[0], shown(p, s)[1] / 2)),
     ):  # fmt: skip
         assert other.directory not in directories
-    same = precompute(replace(CFG, batch=1), ToyFamily(), PROMPTS, tmp_path)
+    same = made(replace(CFG, batch=1), ToyFamily(), PROMPTS, tmp_path)
     assert same.directory in directories
 
 
 def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    whole = contents(precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "whole"))
+    whole = contents(made(CFG, ToyFamily(), PROMPTS, tmp_path / "whole"))
 
     def stop(what: str, done: int, total: int) -> None:
         assert (what, total) == ("teacher samples", 10)
@@ -145,14 +156,14 @@ def test_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        precompute(CFG, ToyFamily(), PROMPTS, tmp_path / "parts", told=stop)
+        made(CFG, ToyFamily(), PROMPTS, tmp_path / "parts", told=stop)
     family = ToyFamily()
-    cache = precompute(CFG, family, PROMPTS, tmp_path / "parts")
+    cache = made(CFG, family, PROMPTS, tmp_path / "parts")
     assert set(family.encoded) == {"", *PROMPTS[8:]}
     for name, (x, tokens) in contents(cache).items():
         assert torch.equal(whole[name][0], x) and torch.equal(whole[name][1], tokens)
     again = ToyFamily()
-    precompute(CFG, again, PROMPTS, tmp_path / "parts")
+    made(CFG, again, PROMPTS, tmp_path / "parts")
     assert again.encoded == []
 
 
@@ -163,7 +174,7 @@ def test_every_batch_is_told(tmp_path: Path) -> None:
     def told(what: str, done: int, total: int) -> None:
         heard.append((done, len(list(tmp_path.glob("*/*.safetensors")))))
 
-    precompute(replace(CFG, batch=2), ToyFamily(), PROMPTS, tmp_path, told=told)
+    made(replace(CFG, batch=2), ToyFamily(), PROMPTS, tmp_path, told=told)
     assert [done for done, _ in heard] == sorted({done for done, _ in heard})
     assert {(4, 1), (8, 2), (10, 3)} <= set(heard) and len(heard) > 3
 
@@ -174,21 +185,22 @@ def test_trap36_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
         family.backbone.get_parameter("leave.bias")[0] = float("nan")
     where = r"sample 0 \(prompt 'a red circle', seed 7\) is not finite"
     with pytest.raises(UserError, match=where):
-        precompute(CFG, family, PROMPTS, tmp_path)
+        made(CFG, family, PROMPTS, tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_part_of_the_samples_reads_a_picture(tmp_path: Path) -> None:
     cfg = replace(CFG, picture_share=0.5)
     family = ToyFamily()
-    cache = precompute(cfg, family, PROMPTS, tmp_path, shown=shown, facts={"world": "toy"})
+    cache = made(cfg, family, PROMPTS, tmp_path, shown=shown, facts={"world": "toy"})
     asked = rows_of(cfg, PROMPTS)
-    beside = [row.picture for row in cache.rows]
+    rows = [cache.row(i) for i in range(10)]
+    beside = [row.picture for row in rows]
     assert 0 < sum(beside) < 10
     assert beside == [row.picture for row in asked]
     _, cond = cache.take(range(10))
     changed = 0
-    for row, wanted, tokens in zip(cache.rows, asked, cond.tokens, strict=True):
+    for row, wanted, tokens in zip(rows, asked, cond.tokens, strict=True):
         texts, image = [wanted.prompt], None
         if row.picture:
             texts, image = shown(texts, [seed_of(7, "picture", row.id)])
@@ -199,7 +211,7 @@ def test_part_of_the_samples_reads_a_picture(tmp_path: Path) -> None:
     share = sum(r.picture for r in rows_of(cfg, [f"p{i}" for i in range(2000)])) / 2000
     assert share == pytest.approx(0.5, abs=0.05)
     with pytest.raises(ValueError, match="picture_share > 0 needs pictures"):
-        precompute(cfg, family, PROMPTS, tmp_path)
+        made(cfg, family, PROMPTS, tmp_path)
 
 
 def test_chunks_hold_one_bucket_each() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from fewstep.data.precompute import TeacherSamples, noise_of
+from fewstep.data.drawing import noise_of
 from fewstep.data.prompts import AT_ONCE, PromptSamples
+from fewstep.data.teacher import TeacherSamples
 from fewstep.families.base import Cond
 
 PROMPTS = [f"prompt {i}" for i in range(AT_ONCE + 3)]

@@ -12,7 +12,7 @@ import torch
 from tests.tiny import tiny_pictures, tiny_zimage
 
 from fewstep.data.cache import difference
-from fewstep.data.precompute import TeacherSamples, key_of
+from fewstep.data.teacher import TeacherSamples, key_of
 from fewstep.experiment.config import DataConfig, Experiment, Optims
 from fewstep.experiment.samples import facts
 from fewstep.families.zimage import ZImage

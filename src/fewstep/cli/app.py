@@ -3,6 +3,8 @@
     fewstep recipes                            what can be run
     fewstep train ladd_shapes --loop.steps 100 --out runs/x
     fewstep train --config runs/x/config.yaml --out runs/y
+    fewstep precompute ladd_shapes             its teacher samples, by as many workers as you start
+    fewstep precompute verify DIR              every byte of them; `stats DIR` says what there is
     fewstep sample --model runs/x/model --prompts "a red circle" --steps 4 --out pictures
     fewstep eval runs/x                        measure teacher and student against the truth
     fewstep eval shapes@20,w=2 runs/x --suite quick    any models, side by side
@@ -28,17 +30,21 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import INTERRUPTED, commands, curating, opening, sampling
+from fewstep.cli import INTERRUPTED, commands, curating, opening, precomputing, sampling
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,
     EvalRequest,
     NoOptions,
+    PrecomputeHelp,
+    PrecomputeRequest,
     PromptsRequest,
     ReportRequest,
     SampleRequest,
+    StatsRequest,
     TrainHelp,
     TrainRequest,
+    VerifyRequest,
 )
 from fewstep.errors import UserError
 from fewstep.evaluate.story import EvalConfig
@@ -48,7 +54,7 @@ from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
 
-VERBS = ("recipes", "train", "sample", "eval", "report", "prompts", "demo")
+VERBS = ("recipes", "train", "precompute", "sample", "eval", "report", "prompts", "demo")
 HELP = ("-h", "--help")
 DEMO = "ladd_shapes_demo"
 
@@ -80,8 +86,8 @@ def dispatch(words: list[str]) -> int:
         raise UserError(f"there is no command {verb!r}; {suggestion(verb, VERBS)}")
     if any(word in HELP for word in rest):
         return show_help(verb, rest[0])
-    if verb != "train" and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(f"torchrun is for train; start {verb} by itself")
+    if verb not in ("train", "precompute") and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(f"torchrun is for train and precompute; start {verb} by itself")
     # A warning names what is wrong with a file; everything else is progress.
     # No markup: a path may hold brackets.
     console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -91,6 +97,8 @@ def dispatch(words: list[str]) -> int:
             return recipes(console)
         case "train":
             return train(rest, console)
+        case "precompute":
+            return precompute(rest, console)
         case "sample":
             return sampling.sample(asked(SampleRequest, rest, "fewstep sample"), console)
         case "eval":
@@ -116,6 +124,18 @@ def show_help(verb: str, first: str) -> int:
             )  # fmt: skip
             prog += f" {name}" if verb == "train" else ""
             print_help(TrainHelp, prog, about, TrainHelp(experiment=RECIPES[name]()))
+        case "precompute" if first == "verify":
+            print_help(VerifyRequest, f"{prog} verify", "Read every byte of teacher samples.")
+        case "precompute" if first == "stats":
+            print_help(StatsRequest, f"{prog} stats", "Say what there is of teacher samples.")
+        case "precompute":
+            name = first if first in RECIPES else next(iter(RECIPES))
+            print_help(
+                PrecomputeHelp, f"{prog} {name}", "Draw the samples that `fewstep train` would "
+                "draw first; the same command on other machines that see the folder takes part. "
+                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
+                PrecomputeHelp(experiment=RECIPES[name]()),
+            )  # fmt: skip
         case "sample":
             print_help(SampleRequest, prog, "Pictures from a model directory.")
         case "eval":
@@ -155,9 +175,23 @@ class Invocation:
 
 def parse_train(words: list[str]) -> Invocation:
     """A recipe or --config, changed by whatever --field options follow."""
+    name, rest = split_name(words)
+    own, fields = parse(TrainRequest, rest, "fewstep train")
+    experiment, label = chosen("train", name, own.config, fields)
+    return Invocation(experiment, own.out or Path(f"runs/{label}"), own.dry_run, own.force)
+
+
+def split_name(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe, if the words begin with one, and the options."""
     name = words[0] if words and not words[0].startswith("-") else None
-    own, fields = parse(TrainRequest, words[name is not None :], "fewstep train")
-    match name, own.config:
+    return name, words[name is not None :]
+
+
+def chosen(
+    verb: str, name: str | None, config: Path | None, fields: Sequence[str]
+) -> tuple[Experiment, str]:
+    """The experiment of a recipe or a file, changed by the fields, and a label for it."""
+    match name, config:
         case None, Path() as path:
             default, label = opening.read_config(path), path.stem
         case str() as recipe, None if recipe in RECIPES:
@@ -166,12 +200,24 @@ def parse_train(words: list[str]) -> Invocation:
             raise UserError(f"there is no recipe {unknown!r}; {suggestion(unknown, RECIPES)}")
         case _:
             raise UserError(
-                "train needs either a recipe or --config FILE; "
+                f"{verb} needs either a recipe or --config FILE; "
                 f"recipes: {', '.join(RECIPES)} (see `fewstep recipes`)"
             )
-    source = name or f"--config {own.config}"
-    experiment = changed(default, fields, f"fewstep train {source}")
-    return Invocation(experiment, own.out or Path(f"runs/{label}"), own.dry_run, own.force)
+    return changed(default, fields, f"fewstep {verb} {name or f'--config {config}'}"), label
+
+
+def precompute(words: list[str], console: Console) -> int:
+    match words:
+        case ["verify", *rest]:
+            request = asked(VerifyRequest, rest, "fewstep precompute verify")
+            return precomputing.verify_samples(request, console)
+        case ["stats", *rest]:
+            asked_for = asked(StatsRequest, rest, "fewstep precompute stats")
+            return precomputing.tell_stats(asked_for, console)
+    name, rest = split_name(words)
+    own, fields = parse(PrecomputeRequest, rest, "fewstep precompute")
+    experiment, _ = chosen("precompute", name, own.config, fields)
+    return precomputing.precompute(experiment, own, console)
 
 
 def train(words: list[str], console: Console) -> int:

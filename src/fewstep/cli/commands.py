@@ -143,6 +143,8 @@ def train_alone(
     with ProgressLines(console) as told:
         built = make(experiment, out, told)
     ranks.wait()
+    for text in built.notes:
+        console.print(f"warning: {text}")
     for found in built.data_report.values():
         for line in brief(found):
             console.print(line)

@@ -1,10 +1,13 @@
-"""A directory of samples that was computed once: safetensors shards under a key that is checked.
+"""A directory of samples that was computed once: shards, their index, and a key that is checked.
 
-cache.json             every fact that decides the samples; another key is refused, field by field
-shard_00000.safetensors   x0 (n, c, h, w), tokens (all lengths, width), lengths (n,)
-shard_00000.json       its rows (id, prompt, with a picture or not), size and crc32: the commit
+cache.json                 every fact that decides the samples; another key is refused, field by
+                           field. Beside it how many are computed together, which rounds them
+shard_*.safetensors|json   see `data.shards`
+index.parquet|json         see `data.index`
+leases/  quarantine/       what is being computed; what was damaged
 
-A shard without its JSON was never finished. Nothing is rewritten in place.
+At the start small sets are verified in full and large ones at their headers and a few rows; each
+row is verified again whenever it is read.
 """
 
 from __future__ import annotations
@@ -13,36 +16,33 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from fewstep.data.index import Index
+from fewstep.data.shards import Row, Span, broken, publish, shard_path
 from fewstep.errors import UserError
 from fewstep.families.base import Cond
-from fewstep.runs import write_atomic
 from fewstep.shapes import Latent
 
 Key = Mapping[str, Any]
 """What decides the content of a cache, as JSON values."""
 
 CACHE = "cache.json"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample: its id, its prompt, and whether a picture was read beside the prompt."""
-
-    id: str
-    prompt: str
-    picture: bool = False
+TOGETHER = "computed_together"
+SMALL = 1 << 28
+"""Bytes that are verified in full at the start."""
+LOOKS = 64
+"""Rows that are verified at the start where there are more."""
+OPEN = 128
+"""Files that are held open."""
 
 
 def difference(found: Key, wanted: Key) -> list[str]:
@@ -84,100 +84,160 @@ def alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def check_key(directory: Path, key: Key) -> bool:
-    """Whether the directory is a cache with this key; UserError if it is one with another key."""
-    path = directory / CACHE
-    if not path.exists():
-        return False
+def begin(directory: Path, key: Key, together: int) -> int:
+    """Make the directory one of this key, and say how many samples are computed together there:
+    what its first worker said. UserError if it is of another key or cannot be written."""
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); delete the directory {directory}") from None
+        directory.mkdir(parents=True, exist_ok=True)
+        if not (directory / CACHE).exists():
+            data = json.dumps({**key, TOGETHER: together}, indent=1).encode() + b"\n"
+            publish(directory / CACHE, data)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(unusable(directory, why)) from None
+    found, together = read_key(directory)
     # Through JSON, so that tuples and lists compare equal.
     if lines := difference(found, json.loads(json.dumps(key))):
         raise UserError(
             f"the samples in {directory} were made for something else ({'; '.join(lines)}); "
             "choose another directory or change the configuration back"
         )
-    return True
+    return together
 
 
-def shard_path(directory: Path, index: int) -> Path:
-    return directory / f"shard_{index:05d}.safetensors"
+def read_key(directory: Path) -> tuple[dict[str, Any], int]:
+    """The key of a directory of samples, and how many are computed together; UserError where there
+    is none."""
+    path = directory / CACHE
+    try:
+        found = json.loads(path.read_bytes())
+        return found, int(found.pop(TOGETHER, 0))
+    except OSError as error:
+        raise UserError(f"{directory} holds no samples: {path.name}: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not JSON ({error}); delete the directory {directory}") from None
 
 
-def write_shard(path: Path, rows: Sequence[Row], x0: Latent, cond: Cond) -> None:
-    """Write a shard whole or not at all."""
-    tensors = {
-        "x0": x0.cpu().contiguous(),
-        "tokens": torch.cat([t.cpu() for t in cond.tokens]),
-        "lengths": torch.tensor([len(t) for t in cond.tokens]),
-    }
-    data = save(tensors)
-    write_atomic(path, data)
-    facts = {"size": len(data), "crc32": zlib.crc32(data), "rows": [vars(row) for row in rows]}
-    write_atomic(path.with_suffix(".json"), json.dumps(facts, indent=1).encode())
+def suspects(directory: Path, index: Index) -> dict[int, str]:
+    """The shards of which something is not what was written, and what: by all bytes of a small set,
+    by sizes, headers and a few rows of a large one."""
+    small = sum(shard.size for shard in index.shards) <= SMALL
+    found: dict[int, str] = {}
+    for i, shard in enumerate(index.shards):
+        why = broken(shard_path(directory, i), shard.size, shard.header,
+                     shard.crc32 if small else None)  # fmt: skip
+        if why is not None:
+            found[i] = why
+    if not small:
+        with Files(directory) as files:
+            spans = Spans(index)
+            for position in np.linspace(0, len(index.table) - 1, LOOKS).astype(int):
+                for shard, at in spans.of(int(position)):
+                    if shard not in found and zlib.crc32(files.read(shard, at)) != at.crc32:
+                        found[shard] = f"the crc32 of its bytes {at.begin} to {at.end} differs"
+    return found
 
 
-def is_complete(path: Path) -> bool:
-    return path.exists() and path.with_suffix(".json").exists()
+class Files:
+    """Shards that are open for reading at any place, by as many threads and forks as there are."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.handles: OrderedDict[int, int] = OrderedDict()
+
+    def read(self, shard: int, at: Span) -> bytes:
+        """Fewer bytes where the file ends before."""
+        if shard not in self.handles:
+            if len(self.handles) >= OPEN:
+                os.close(self.handles.popitem(last=False)[1])
+            self.handles[shard] = os.open(shard_path(self.directory, shard), os.O_RDONLY)
+        self.handles.move_to_end(shard)
+        return os.pread(self.handles[shard], at.end - at.begin, at.begin)
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self.handles:
+            os.close(self.handles.popitem()[1])
+
+
+class Spans:
+    """Where the samples of an index lie, in arrays: a table of objects would be slow."""
+
+    def __init__(self, index: Index) -> None:
+        def column(name: str) -> np.ndarray:
+            return index.table[name].to_numpy()
+
+        self.shards = column("shard")
+        kept = index.table["tokens_begin"].null_count == 0
+        self.parts = [
+            tuple(column(f"{name}_{part}") for part in ("begin", "end", "crc32"))
+            for name in (("x0", "tokens") if kept else ("x0",))
+        ]
+
+    def of(self, position: int) -> list[tuple[int, Span]]:
+        """(shard, span) of the latent and, where it is kept, of the condition."""
+        shard = int(self.shards[position])
+        return [
+            (shard, Span(int(begin[position]), int(end[position]), int(crc[position])))
+            for begin, end, crc in self.parts
+        ]
 
 
 class SampleCache:
     """The samples of a finished cache, read row by row from disk; see `data.batches.Samples`.
 
-    Every shard's checksum is verified once, here: safetensors itself loads flipped bits in
-    silence. UserError names a shard that is damaged or missing.
+    notes   what a user should hear of how they came about
+    encode  reads the texts of a cache that does not keep their conditions
     """
 
-    def __init__(self, directory: Path, key: Key, shards: int) -> None:
+    def __init__(
+        self, directory: Path, key: Key, index: Index, notes: Sequence[str] = (),
+        encode: Callable[[Sequence[str]], Cond] | None = None,
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.key = key
         """What decided these samples: a run that goes on must find the same."""
-        self.rows: list[Row] = []
-        self.lengths: list[int] = []
-        self.places: list[tuple[int, int, int]] = []
-        """(shard, row in it, first token in it) of each sample."""
-        self.files: list[Any] = []
-        for index in range(shards):
-            path = shard_path(directory, index)
-            rows = verified_rows(path)
-            opened = safe_open(path, framework="pt")
-            self.files.append(opened)
-            lengths = opened.get_tensor("lengths").tolist()
-            offsets = [0, *accumulate(lengths)]
-            self.places += [(index, i, offsets[i]) for i in range(len(rows))]
-            self.rows += rows
-            self.lengths += lengths
-        self.ids = [row.id for row in self.rows]
+        self.notes = tuple(notes)
+        self.index = index
+        self.ids: list[str] = index.table["id"].to_pylist()
+        self.lengths: list[int] = index.table["length"].to_pylist()
+        self.spans = Spans(index)
+        self.files = Files(directory)
+        self.encode = encode
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def row(self, position: int) -> Row:
+        found = self.index.table.slice(position, 1).to_pylist()[0]
+        return Row(found["id"], found["prompt"], found["picture"])
+
     def take(self, rows: Sequence[int]) -> tuple[Latent, Cond]:
+        """UserError names a sample whose bytes are not what was written."""
         x0: list[Tensor] = []
         tokens: list[Tensor] = []
         for position in rows:
-            shard, row, first = self.places[position]
-            x0.append(self.files[shard].get_slice("x0")[row : row + 1])
-            last = first + self.lengths[position]
-            tokens.append(self.files[shard].get_slice("tokens")[first:last])
-        return torch.cat(x0), Cond(tuple(tokens))
+            latent, *text = self.spans.of(position)
+            x0.append(self.tensor(position, *latent, "float32").view(self.index.shape))
+            for own in text:
+                flat = self.tensor(position, *own, self.index.tokens_dtype)
+                tokens.append(flat.view(-1, self.index.width))
+        if tokens:
+            return torch.stack(x0), Cond(tuple(tokens))
+        assert self.encode is not None  # a cache without conditions is opened with an encoder
+        return torch.stack(x0), self.encode([self.row(position).prompt for position in rows])
 
-
-def verified_rows(path: Path) -> list[Row]:
-    """The rows of a shard whose bytes are what was written."""
-    remedy = f"delete {path.with_suffix('.json')} and run the same command to make it again"
-    try:
-        facts = json.loads(path.with_suffix(".json").read_bytes())
-        data = path.read_bytes()
-        rows = [Row(**row) for row in facts["rows"]]
-        size, expected = facts["size"], facts["crc32"]
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; {remedy}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path.with_suffix('.json')} is damaged ({error}); {remedy}") from None
-    if len(data) != size or zlib.crc32(data) != expected:
-        why = f"{len(data)} of {size} bytes" if len(data) != size else "its crc32 differs"
-        raise UserError(f"the shard {path} is damaged ({why}); {remedy}")
-    return rows
+    def tensor(self, position: int, shard: int, at: Span, dtype: str) -> Tensor:
+        try:
+            data = self.files.read(shard, at)
+        except FileNotFoundError:
+            data = b""
+        if len(data) != at.end - at.begin or zlib.crc32(data) != at.crc32:
+            raise UserError(
+                f"the sample {self.ids[position]} is damaged: bytes {at.begin} to {at.end} of "
+                f"{shard_path(self.directory, shard)} are not what was written; run the same "
+                "command again: it sets the shard aside, makes it anew and goes on"
+            )
+        return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))

@@ -59,6 +59,8 @@ class Built:
     device: torch.device
     data_report: dict[str, Any] = field(default_factory=dict)
     """What was found in folders of pictures, as JSON; empty without one."""
+    notes: tuple[str, ...] = ()
+    """What a user should hear of the samples."""
     check: TeacherCheck | None = None
     """To be made before training; None without a teacher in context."""
     gauge: Gauge | None = None
@@ -87,8 +89,8 @@ def build(
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
         family=family, teacher=teacher, world=world, method=method,
-        batches=data.batches, samples_key=data.key, data_report=data.report, optims=optims,
-        device=device,
+        batches=data.batches, samples_key=data.key, data_report=data.report, notes=data.notes,
+        optims=optims, device=device,
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
         check=teacher_check(experiment, family, world, folders.trained),
         gauge=make_gauge(

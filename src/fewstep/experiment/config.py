@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from fewstep.data.folder import FolderConfig
-from fewstep.data.precompute import TeacherSamples
+from fewstep.data.teacher import TeacherSamples
 from fewstep.evaluate.in_context import TeacherCheckConfig
 from fewstep.evaluate.story import EvalConfig
 from fewstep.experiment.needs import check_needs

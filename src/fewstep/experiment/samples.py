@@ -16,7 +16,7 @@ from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
 from fewstep.data.picture_samples import PictureBatches, PictureSamples, read_pictures
 from fewstep.data.pictures import LIBRARY
-from fewstep.data.precompute import precompute
+from fewstep.data.precompute import Task, precompute, task_of
 from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
 from fewstep.data.told import Told, quiet
@@ -42,6 +42,8 @@ class Data:
     """What decided it: a run that goes on must find the same."""
     report: dict[str, Any]
     """What was found in folders of pictures, by their role; empty without one."""
+    notes: tuple[str, ...] = ()
+    """What a user should hear of teacher samples: what was damaged, what is left out."""
 
 
 def data_of(
@@ -51,15 +53,15 @@ def data_of(
     """The batches of the experiment: `teacher` draws what is trained on, and `family`, the model
     itself, what it should leave as it is. A step is split so that each of the processes gets a
     micro-batch, as far as that changes no result: see `part_of`."""
-    cfg = experiment.data
+    cfg, notes = experiment.data, list[str]()
     part = part_of(cfg, processes)
-    batches, key = trained_on(experiment, family, teacher, world, folders, told, part)
+    batches, key = trained_on(experiment, family, teacher, world, folders, told, part, notes)
     report = {role: folder_report.facts(folder) for role, folder in folders.given().items()}
-    if (found := make_prior(experiment, family, world, folders, told)) is not None:
+    if (found := make_prior(experiment, family, world, folders, told, notes)) is not None:
         prior, own = found
         batches = WithPrior(batches, prior)
         key = {**key, "prior_size": cfg.prior_size, **{f"prior {k}": v for k, v in own.items()}}
-    return Data(batches=batches, key=key, report=report)
+    return Data(batches=batches, key=key, report=report, notes=tuple(notes))
 
 
 def part_of(cfg: DataConfig, processes: int) -> int:
@@ -74,13 +76,14 @@ def part_of(cfg: DataConfig, processes: int) -> int:
 
 def trained_on(
     experiment: Experiment, family: ZImage, teacher: ZImage, world: World | None, folders: Folders,
-    told: Told, part: int,
+    told: Told, part: int, notes: list[str],
 ) -> tuple[Callable[[int], list[Batch]], Key]:  # fmt: skip
-    """The batches without a prior, in micro-batches of `part`, and what decided them."""
+    """The batches without a prior, in micro-batches of `part`, and what decided them; `notes` gets
+    what a user should hear."""
     cfg, seed, size = experiment.data, experiment.seed, experiment.data.batch_size
     match cfg.source:
         case "samples":
-            cache = teacher_samples(experiment, teacher, world, told)
+            cache = teacher_samples(experiment, teacher, world, told, notes)
             return Batches(cache, batch_size=size, seed=seed, micro_batch=part), cache.key
         case "prompts":
             samples, key = prompt_samples(experiment, teacher, world, told)
@@ -94,8 +97,9 @@ def trained_on(
 
 
 def make_prior(
-    experiment: Experiment, family: ZImage, world: World | None, folders: Folders, told: Told
-) -> tuple[Prior, Key] | None:
+    experiment: Experiment, family: ZImage, world: World | None, folders: Folders, told: Told,
+    notes: list[str],
+) -> tuple[Prior, Key] | None:  # fmt: skip
     """What training should leave as it is, and what decided it; None where nothing is asked for."""
     cfg, seed = experiment.data, experiment.seed
     told = of_prior(told)
@@ -103,7 +107,7 @@ def make_prior(
         case "none":
             return None
         case "samples":
-            cache = teacher_samples(experiment, family, world, told)
+            cache = teacher_samples(experiment, family, world, told, notes)
             return SamplePrior(samples=cache, size=cfg.prior_size, seed=seed), cache.key
         case "prompts":
             samples, key = prompt_samples(experiment, family, world, told)
@@ -164,14 +168,22 @@ def pictures_of(
 
 
 def teacher_samples(
-    experiment: Experiment, family: ZImage, world: World | None, told: Told
+    experiment: Experiment, family: ZImage, world: World | None, told: Told, notes: list[str]
 ) -> SampleCache:
+    """Those of the experiment's prompts, after drawing what is missing."""
+    cache = precompute(sample_task(experiment, family, world), told)
+    notes += cache.notes
+    return cache
+
+
+def sample_task(experiment: Experiment, family: ZImage, world: World | None) -> Task:
+    """The samples that `family` should draw for the experiment."""
     cfg, prompts = experiment.data.samples, training_prompts(experiment, world)
     root, directory = places(experiment)
     shown = None if world is None else world.in_context
-    return precompute(
-        cfg, family, prompts, root, shown=shown, facts=facts(experiment, family, world, prompts),
-        directory=directory, told=told,
+    return task_of(
+        cfg, family, prompts, root, shown=shown, directory=directory,
+        facts=facts(experiment, family, world, prompts),
     )  # fmt: skip
 
 

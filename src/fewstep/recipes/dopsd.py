@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewstep.data.folder import FolderConfig
-from fewstep.data.precompute import TeacherSamples
+from fewstep.data.teacher import TeacherSamples
 from fewstep.evaluate.in_context import TeacherCheckConfig
 from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingConfig
 from fewstep.flow.sigmas import TURBO_GRID, levels

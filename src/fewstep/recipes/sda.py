@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fewstep.data.precompute import TeacherSamples
+from fewstep.data.teacher import TeacherSamples
 from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingConfig
 from fewstep.flow.sigmas import TURBO_GRID, levels
 from fewstep.methods.sda import SDAConfig

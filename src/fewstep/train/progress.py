@@ -74,7 +74,7 @@ class ProgressLines:
     def tell(self, what: str, done: int, total: int) -> None:
         if self.line is None or self.line.what != what:
             self.__exit__()
-            self.line = ProgressLine(what, 0, total, self.console).__enter__()
+            self.line = ProgressLine(what, done, total, self.console).__enter__()
         self.line.update(done)
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,137 @@
+"""`fewstep precompute`: teacher samples by any number of workers, and a look at what they made."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from rich.console import Console
+
+from fewstep.cli.verbs import PrecomputeRequest, StatsRequest, VerifyRequest
+from fewstep.data.audit import stats, verify
+from fewstep.data.estimate import estimate
+from fewstep.data.index import read_index
+from fewstep.data.precompute import Task
+from fewstep.data.precompute import precompute as draw_all
+from fewstep.errors import UserError
+from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import choose_device, load_family, make_world
+from fewstep.experiment.prompts import check_prompts
+from fewstep.experiment.samples import check_samples, sample_task
+from fewstep.train.progress import ProgressLines, duration
+
+
+def precompute(experiment: Experiment, request: PrecomputeRequest, console: Console) -> int:
+    """Draw the samples that `fewstep train` would draw first; the same command anywhere that sees
+    the same folder takes part in the work."""
+    if not experiment.data.reads("samples"):
+        raise UserError(
+            f"this experiment draws no teacher samples: data.source is {experiment.data.source} "
+            f"and data.prior {experiment.data.prior}"
+        )
+    torch.set_num_threads(experiment.threads or torch.get_num_threads())
+    device = own_device(experiment)
+    world = make_world(experiment)
+    check_prompts(experiment, world)
+    quietly = int(os.environ.get("RANK", "0")) > 0  # one progress line, by torchrun's first
+    console = Console(quiet=True) if quietly else console
+    with ended_by_sigterm(), ProgressLines(console) as told:
+        for model in models_of(experiment):
+            family = load_family(model, device, experiment.dtype, experiment.engine)
+            check_samples(experiment, family, world)
+            task = sample_task(experiment, family, world)
+            if read_index(task.directory) is None:
+                for line in plan(task, request.per_hour):
+                    console.print(line)
+            if request.dry_run:
+                console.print(f"# would draw into {task.directory}")
+                continue
+            for text in draw_all(task, told, patience=request.patience).notes:
+                console.print(f"warning: {text}")
+            for line in stats(task.directory):
+                console.print(line)
+            console.print("every byte is read by\n  " + shlex.join(
+                ["fewstep", "precompute", "verify", str(task.directory)]
+            ))  # fmt: skip
+    return 0
+
+
+def models_of(experiment: Experiment) -> list[str]:
+    """Who draws: the teacher what is trained on, the model itself what it should stay at."""
+    data = experiment.data
+    found = [experiment.teacher or experiment.model] if data.source == "samples" else []
+    if data.prior == "samples":
+        found.append(experiment.model)
+    return list(dict.fromkeys(found))
+
+
+def own_device(experiment: Experiment) -> torch.device:
+    """Of several processes that torchrun has started on a machine, each takes a GPU."""
+    device = choose_device(experiment)
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= there:
+            raise UserError(
+                f"process {local} of this machine finds {there} GPUs; start no more processes than "
+                "that (torchrun --nproc-per-node)"
+            )
+        torch.cuda.set_device(local)
+    return device
+
+
+def plan(task: Task, per_hour: float | None) -> list[str]:
+    """What is to be drawn, how long one worker takes and what that costs."""
+    cfg, rows, found = task.cfg, task.rows, estimate(task)
+    passes = len(rows) * cfg.steps * (1 if cfg.guidance == 1 else 2)
+    seconds = len(rows) * found.seconds
+    money = "" if per_hour is None else f", {seconds / 3600 * per_hour:.2f} at {per_hour:g} an hour"
+    return [
+        f"{len(rows)} samples of {cfg.steps} steps, {passes} passes of the model, about "
+        f"{len(rows) * found.bytes / 1e6:.1f} MB",
+        f"about {duration(seconds)} for one worker of this machine, {1 / found.seconds:.3g} "
+        f"samples a second{money}; more workers share it",
+    ]
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that what is being made is given back at once."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def verify_samples(request: VerifyRequest, console: Console) -> int:
+    """Read every byte, and name what is damaged."""
+    with ProgressLines(console) as told:
+        found = verify(request.directory, told, quarantine=request.quarantine)
+    for path, why in found.damaged.items():
+        console.print(f"damaged: {path}: {why}")
+    console.print(
+        f"{found.finished} files are what was written, {found.missing} are not there, "
+        f"{len(found.damaged)} are damaged; the index is "
+        + ("whole" if found.index else "not there or not whole: it is made again with the rest")
+    )
+    if found.damaged and not request.quarantine:
+        raise UserError(
+            f"{len(found.damaged)} files in {request.directory} are damaged: add --quarantine to "
+            "set them aside; the command that made them then makes them anew, and nothing else"
+        )
+    return 0
+
+
+def tell_stats(request: StatsRequest, console: Console) -> int:
+    for line in stats(request.directory):
+        console.print(line)
+    return 0
