@@ -23,8 +23,7 @@ class Passes(NamedTuple):
 
 
 def passes(cfg: Tuning, batch: int, prior: int) -> Passes:
-    """For a step of `batch` pictures, each micro-batch of which stands beside its share of `prior`
-    samples of other prompts in all."""
+    """For a step of `batch` pictures and `prior` samples of other prompts."""
     levels = len(cfg.student_sigmas)
     match cfg:
         case SFTConfig():
@@ -59,5 +58,4 @@ def last(levels: int, visits: int | None) -> float:
 def passes_of(experiment: Experiment) -> Passes:
     cfg, data = experiment.method, experiment.data
     assert isinstance(cfg, Tuning)
-    parts = -(-data.batch_size // (data.micro_batch or data.batch_size))
-    return passes(cfg, data.batch_size, parts * data.prior_size)
+    return passes(cfg, data.batch_size, data.prior_size)

@@ -201,9 +201,12 @@ def test_what_is_encoded_is_told(root: Path, family: ZImage) -> None:
 
 
 def prior_of(data: Data) -> Batch:
-    (*_, batch) = data.batches(0)
-    assert batch.prior is not None
-    return batch.prior
+    """What all micro-batches of a step have beside them, one after the other."""
+    parts = [batch.prior for batch in data.batches(0) if batch.prior is not None]
+    return Batch(
+        ids=tuple(name for part in parts for name in part.ids),
+        x0=torch.cat([part.x0 for part in parts]), cond=Cond.cat([part.cond for part in parts]),
+    )  # fmt: skip
 
 
 def test_priors(root: Path, family: ZImage) -> None:
@@ -213,6 +216,7 @@ def test_priors(root: Path, family: ZImage) -> None:
     wanted = experiment(root, {"prior": "prompts", "prior_size": 3}, tied, context="prompt")
     data = made(wanted, family)
     prior, prompts = prior_of(data), Shapes().prompts("train", 4)
+    assert len(data.batches(0)) == 2  # the pictures have two sizes
     assert torch.equal(prior.x0, torch.zeros(3, 8, 16, 16))
     encoded = family.encode_text(prompts).tokens
     for tokens in prior.cond.tokens:
@@ -220,6 +224,10 @@ def test_priors(root: Path, family: ZImage) -> None:
     assert [b.ids for b in data.batches(1)] == [b.ids for b in bare.batches(1)]
     added = {k for k in data.key if k not in bare.key}
     assert "prior_size" in added and "prior prompts_hash" in added
+    # with several micro-batches it was of each, so that runs of then are told apart
+    for micro_batch, name in ((4, "prior_size"), (2, "prior_size of a step")):
+        split = replace(wanted, data=replace(wanted.data, micro_batch=micro_batch))
+        assert {"prior_size", "prior_size of a step"} & made(split, family).key.keys() == {name}
     # samples of the model itself: one Euler step from noise is x - v
     data = made(experiment(root, {"prior": "samples", "prior_size": 2}, DreamBoothConfig()), family)
     assert prior_of(data).x0.shape == (2, 8, 16, 16) and prior_of(data).x0.abs().max() > 0

@@ -1,4 +1,4 @@
-"""Batches of pictures: order, sizes, captions, repeats; and what is shown beside them."""
+"""Batches of pictures: order, sizes, captions, repeats."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.games import Drawn
 
-from fewstep.data.batches import Batch, Batches
+from fewstep.data.batches import Batch
 from fewstep.data.buckets import Size, fit
 from fewstep.data.folder import Picture
 from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import Stored
 from fewstep.data.picture_samples import Described, PictureBatches, PictureSamples
-from fewstep.data.prior import PicturePrior, SamplePrior, WithPrior
 
 SQUARE, WIDE = Size(4, 4), Size(2, 8)
 
@@ -132,48 +130,3 @@ def test_lone_pictures_of_a_size_stay_alone(tmp_path: Path) -> None:
     found = PictureBatches(samples, batch_size=3, seed=0)(0)
     assert [tuple(b.x0.shape) for b in found] == [(2, 1, 2, 8), (1, 1, 4, 4)]
     assert all(batch.context is None for batch in found)
-
-
-def test_a_prior_of_samples_is_a_function_of_seed_and_step() -> None:
-    data = Drawn()  # 20 of them
-    prior = SamplePrior(samples=data, size=6, seed=0)
-    parts = [prior(3, part) for part in range(3)]
-    names = [name for part in parts for name in part.ids]
-    assert len(set(names)) == 18 and {name[-2:] for name in names} == {"@0"}
-    assert prior(3, 1).ids == parts[1].ids != prior(4, 1).ids
-    assert SamplePrior(samples=data, size=6, seed=1)(3, 1).ids != parts[1].ids
-    for part in parts:
-        rows = [data.ids.index(name.split("@")[0]) for name in part.ids]
-        assert torch.equal(part.x0, data.x0[rows])
-        assert all(
-            torch.equal(t, data.tokens[i]) for t, i in zip(part.cond.tokens, rows, strict=True)
-        )
-    many = SamplePrior(samples=data, size=45, seed=0)(0, 0)
-    assert len(set(many.ids)) == 45
-
-
-def test_a_prior_of_pictures_has_one_size_and_draws_all_equally(tmp_path: Path) -> None:
-    rows = [(SQUARE, [3, 3], 1)] * 3 + [(WIDE, [3], 1)]
-    prior = PicturePrior(samples=samples_in(tmp_path, rows), size=4, seed=0)
-    seen: Counter[int] = Counter()
-    for step in range(200):
-        for part in range(2):
-            batch = prior(step, part)
-            assert len(set(batch.ids)) == len(batch) == 4
-            seen.update(pictures([batch]))
-    # 400 micro-batches, of which a quarter begin with the wide picture and hold nothing else
-    assert all(abs(n - 400) < 100 for n in seen.values()) and len(seen) == 4
-    assert prior(5, 1).ids == prior(5, 1).ids
-    assert not set(prior(5, 0).ids) & set(prior(5, 1).ids)
-
-
-def test_the_prior_lies_beside_each_micro_batch_and_changes_nothing_else() -> None:
-    plain = Batches(Drawn(), batch_size=6, seed=0, micro_batch=3)
-    prior = SamplePrior(samples=Drawn(5), size=2, seed=0)
-    both = WithPrior(plain, prior)
-    for step in range(3):
-        for part, (batch, bare) in enumerate(zip(both(step), plain(step), strict=True)):
-            assert batch.ids == bare.ids and torch.equal(batch.x0, bare.x0)
-            assert bare.prior is None and batch.prior is not None
-            assert batch.prior.ids == prior(step, part).ids
-            assert batch.to("cpu").prior is not None

@@ -60,12 +60,12 @@ def test_sums_shares_and_words(tmp_path: Path) -> None:
     assert forks.run(3, work) == [0, 0, 0]
 
 
-def test_a_step_is_split_where_that_changes_nothing() -> None:
+def test_each_process_gets_a_micro_batch_where_samples_suffice() -> None:
     plain = DataConfig(batch_size=12)
     assert [part_of(plain, n) for n in (1, 2, 5, 12)] == [12, 6, 3, 2]
     assert part_of(DataConfig(batch_size=12, micro_batch=1), 4) == 1
     assert part_of(DataConfig(batch_size=12, micro_batch=4), 2) == 4
-    assert part_of(DataConfig(batch_size=12, prior="samples"), 4) == 12
+    assert part_of(DataConfig(batch_size=12, prior="samples"), 4) == 3
 
 
 def test_torchrun_is_for_train(

@@ -34,7 +34,11 @@ class Batch:
     context: Cond | None = None
     """What a teacher sees of the same samples: the prompt beside its picture, or a fuller one."""
     prior: Batch | None = None
-    """Samples of other prompts, which training should leave as they are; any number of them."""
+    """Samples of other prompts, which training should leave as they are: the part of the step's
+    that stands beside these, which may be none of them."""
+    prior_scale: float = 1.0
+    """What a mean over `prior` counts beside one over these; see `fewstep.data.prior.shared_out`.
+    """
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,6 +48,7 @@ class Batch:
             ids=self.ids, x0=self.x0.to(device), cond=self.cond.to(device),
             context=None if self.context is None else self.context.to(device),
             prior=None if self.prior is None else self.prior.to(device),
+            prior_scale=self.prior_scale,
         )  # fmt: skip
 
 

@@ -68,11 +68,11 @@ class DataConfig:
     folder: FolderConfig = field(default_factory=FolderConfig)
     """Of your own pictures; their latents and conditions are kept in `cache` too."""
     prior: Literal["none", "samples", "prompts", "folder"] = "none"
-    """What training should leave as it is, shown beside each micro-batch to methods that ask for
-    it: `samples` drawn by the model itself, the same prompts without pictures (of the size that is
-    trained on), or folder.regularisation."""
+    """What training should leave as it is, shown beside the samples of a step to methods that ask
+    for it: `samples` drawn by the model itself, the same prompts without pictures (of the size that
+    is trained on), or folder.regularisation."""
     prior_size: int = 1
-    """So many of them beside each micro-batch."""
+    """So many of them in a step, shared out to its micro-batches."""
     prompts_file: str | None = None
     """A text file with one prompt a line; none takes the prompts of the world."""
     cache: str = "~/.cache/fewstep/samples"

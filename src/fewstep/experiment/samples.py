@@ -52,7 +52,7 @@ def data_of(
 ) -> Data:  # fmt: skip
     """The batches of the experiment: `teacher` draws what is trained on, and `family`, the model
     itself, what it should leave as it is. A step is split so that each of the processes gets a
-    micro-batch, as far as that changes no result: see `part_of`."""
+    micro-batch, where it has enough samples."""
     cfg, notes = experiment.data, list[str]()
     part = part_of(cfg, processes)
     batches, key = trained_on(experiment, family, teacher, world, folders, told, part, notes)
@@ -60,17 +60,17 @@ def data_of(
     if (found := make_prior(experiment, family, world, folders, told, notes)) is not None:
         prior, own = found
         batches = WithPrior(batches, prior)
-        key = {**key, "prior_size": cfg.prior_size, **{f"prior {k}": v for k, v in own.items()}}
+        # runs of before had so many beside each micro-batch; those of one a step go on as they were
+        whole = cfg.micro_batch in (None, cfg.batch_size)
+        size = "prior_size" if whole else "prior_size of a step"
+        key = {**key, size: cfg.prior_size, **{f"prior {k}": v for k, v in own.items()}}
     return Data(batches=batches, key=key, report=report, notes=tuple(notes))
 
 
 def part_of(cfg: DataConfig, processes: int) -> int:
     """Samples of a micro-batch: as configured, or fewer, so that all processes have one. Never one
-    where two are possible, for some losses compare samples; and as configured where each
-    micro-batch has samples of a prior beside it, of which there would be more."""
+    where two are possible, for some losses compare samples."""
     part = cfg.micro_batch or cfg.batch_size
-    if cfg.prior != "none":
-        return part
     return min(part, max(2, -(-cfg.batch_size // processes)))
 
 

@@ -57,13 +57,21 @@ class PhaseInParts:
 AnyPhase = Phase | PhaseInParts
 
 
-def prior_of(batch: Batch, rng: Rng, why: str) -> tuple[Batch, Rng]:
-    """The samples of other prompts with streams of their own. ValueError, which says `why` they are
-    needed, where the batch has none."""
+def of_prior(batch: Batch, rng: Rng, why: str, parts: Parts) -> Iterator[Part]:
+    """What the samples of other prompts beside this batch add to its loss and logs, with streams of
+    their own: `parts` as a share of the step's, or nothing where none stands beside this one.
+
+    ValueError, which says `why` they are needed, where the data have no prior.
+    """
     if batch.prior is None:
         raise ValueError(f"{why} needs samples of other prompts beside each batch: set data.prior")
+    if len(batch.prior) == 0:
+        return
     seed, step, phase = rng.key
-    return batch.prior, Rng(seed, step, f"{phase} prior", batch.prior.ids, rng.device)
+    own = Rng(seed, step, f"{phase} prior", batch.prior.ids, rng.device)
+    for loss, logs in parts(batch.prior, own):
+        scale = batch.prior_scale
+        yield scale * loss, {name: scale * value for name, value in logs.items()}
 
 
 class Method(Protocol):

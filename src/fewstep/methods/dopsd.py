@@ -28,7 +28,7 @@ from fewstep.families.base import Backbone, Cond
 from fewstep.flow import sigmas
 from fewstep.flow.guidance import guided
 from fewstep.flow.sample import SamplerName, Velocity
-from fewstep.methods.base import Part, PhaseInParts, prior_of
+from fewstep.methods.base import Part, PhaseInParts, of_prior
 from fewstep.methods.distil import (
     Compared,
     SelfTeacher,
@@ -102,9 +102,13 @@ class DOPSD:
         states = self.states(batch, self.teacher.velocity(batch), rng)
         yield from weighed(states, self.grid, self.visits, cfg.form, F.mse_loss, "distil")
         if cfg.tether_weight > 0:
-            others, own = prior_of(batch, rng, f"method.tether_weight = {cfg.tether_weight}")
-            states = self.states(others, guided(self.base, others.cond, None, 1), own)
-            yield from weighed(states, self.grid, self.visits, cfg.form, self.held, "tether")
+            why = f"method.tether_weight = {cfg.tether_weight}"
+            yield from of_prior(batch, rng, why, self.tether)
+
+    def tether(self, others: Batch, rng: Rng) -> Iterator[Part]:
+        """The states of other prompts, one by one."""
+        states = self.states(others, guided(self.base, others.cond, None, 1), rng)
+        yield from weighed(states, self.grid, self.visits, self.cfg.form, self.held, "tether")
 
     def states(self, batch: Batch, teacher: Velocity, rng: Rng) -> Compared:
         """The student's own roll-out of these prompts, and what the teacher says to its states."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.data.batches import Batch
 from fewstep.families.base import Backbone
 from fewstep.flow import sigmas
-from fewstep.methods.base import Part, PhaseInParts, prior_of
+from fewstep.methods.base import Part, PhaseInParts, of_prior
 from fewstep.methods.losses import flow_matching
 from fewstep.nets.ema import Ema
 from fewstep.rng import Rng
@@ -64,10 +64,19 @@ class DreamBooth:
 
     def parts(self, batch: Batch, rng: Rng) -> Iterator[Part]:
         """The pictures, then the samples of other prompts."""
-        cfg, levels = self.cfg, self.cfg.student_sigmas
-        concept = flow_matching(self.student, batch, rng, levels, cfg.student_probs)
+        cfg = self.cfg
+        concept = self.matched(batch, rng)
         yield concept, {"concept": concept.detach()}
         if cfg.prior_weight > 0:
-            others, own = prior_of(batch, rng, f"method.prior_weight = {cfg.prior_weight}")
-            prior = flow_matching(self.student, others, own, levels, cfg.student_probs)
-            yield cfg.prior_weight * prior, {"prior": prior.detach()}
+            why = f"method.prior_weight = {cfg.prior_weight}"
+            yield from of_prior(batch, rng, why, self.preserved)
+
+    def preserved(self, others: Batch, rng: Rng) -> Iterator[Part]:
+        """The samples of other prompts."""
+        prior = self.matched(others, rng)
+        yield self.cfg.prior_weight * prior, {"prior": prior.detach()}
+
+    def matched(self, batch: Batch, rng: Rng) -> Tensor:
+        """FM of these samples, at levels drawn for them."""
+        cfg = self.cfg
+        return flow_matching(self.student, batch, rng, cfg.student_sigmas, cfg.student_probs)

@@ -78,6 +78,7 @@ def dopsd_zimage_turbo() -> Experiment:
             source="folder",
             folder=FolderConfig(path="pictures", size=1024, context="picture"),
             prior="prompts",
+            prior_size=4,
             samples=TeacherSamples(prompts=256, height=1024, width=1024, batch=1),
             prompts_file="prompts.txt",
             batch_size=4,
