@@ -39,8 +39,10 @@ def words(model: Path, root: Path, recipe: str, part: int) -> list[str]:
     }  # fmt: skip
     if recipe == "sda_shapes":
         values["teacher"] = model
-    if recipe == "dopsd_shapes":
+    if recipe in ("dopsd_shapes", "dreambooth_shapes"):
         values["data.folder.path"] = root / "pictures"
+    if recipe == "dreambooth_shapes":
+        values["data.folder.regularisation"] = root / "others"
     return ["train", recipe, *(w for k, value in values.items() for w in (f"--{k}", f"{value}"))]
 
 
@@ -48,10 +50,11 @@ RATES: dict[str, dict[str, object]] = {
     "ladd_shapes": {"optim.heads.lr": 1e-4, "optim.student.lr": 1e-5},
     "sda_shapes": {"optim.student.lr": 1e-4},
     "dopsd_shapes": {"optim.student.lr": 1e-4},
+    "dreambooth_shapes": {"optim.student.lr": 1e-4},
 }
 """Those of recipes for large models. Adam divides by the gradient's size, so what is rounded
 differently in a small gradient is a share of the rate."""
-SIZES = {"ladd_shapes": 8, "sda_shapes": 4, "dopsd_shapes": 4}
+SIZES = {"ladd_shapes": 8, "sda_shapes": 4, "dopsd_shapes": 4, "dreambooth_shapes": 4}
 """Of a batch."""
 METHODS: dict[str, dict[str, object]] = {
     "ladd_shapes": {
@@ -63,9 +66,13 @@ METHODS: dict[str, dict[str, object]] = {
         "data.source": "prompts", "adapter.factor": 2, "method.pool": 1, "method.teacher-steps": 1,
         "method.guidance": 2.0,  # at 1 the teacher is the student, and the gradient is rounding
     },
+    # of four micro-batches one has none of a prior beside it
     "dopsd_shapes": {
         "world": "shapes", "data.folder.context": "prompt", "data.folder.prompts": "none",
-        "check.pictures": 0, "adapter.factor": 2, "data.prior": "none", "method.tether-weight": 0,
+        "check.pictures": 0, "adapter.factor": 2, "method.visits": 1, "data.prior-size": 3,
+    },
+    "dreambooth_shapes": {
+        "world": "shapes", "adapter.factor": 2, "data.prior": "folder", "data.prior-size": 3,
     },
 }  # fmt: skip
 
@@ -88,6 +95,8 @@ def test_ranks_and_accumulation_change_nothing(model: Path, tmp_path: Path, reci
     for i in range(8):
         put(tmp_path / "pictures" / f"{i}.png", f"{i} circles", width=64, height=64, seed=i)
         (tmp_path / "pictures" / f"{i}.enhanced.txt").write_text(f"{i} dogs on white")
+        width = 96 if i % 2 else 64
+        put(tmp_path / "others" / f"{i}.png", f"{i} stars", width=width, height=64, seed=20 + i)
 
     def trained(count: int, part: int) -> Path:
         out = tmp_path / f"{count}_{part}"
