@@ -42,7 +42,7 @@ class TeacherSamples:
     """Share of the samples with a picture in context beside the prompt."""
     texts: Literal["kept", "live"] = "kept"
     """Conditions lie beside the latents, or the text encoder reads prompts while training: those of
-    a large encoder take five times the room of the latents."""
+    a large encoder take as much room as the latents, or several times that."""
     batch: int = 32
     """Samples computed together (twice as many passes with guidance). A folder that was begun keeps
     its own number, for products round by it."""
