@@ -36,6 +36,7 @@ from fewstep import claims
 from fewstep.evaluate.statistics import Estimate
 from fewstep.train.checkpoint import flaw
 
+RECIPE = "ladd_shapes_demo"
 EVERY = 10
 """Steps between two checkpoints."""
 PAUSES = (60.0, 180.0)
@@ -54,12 +55,12 @@ def command(out: Path, keep: int, steps: int) -> list[str]:
     return [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
         "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "fewstep.cli",
-        "train", "ladd_shapes_demo", *(f"--{key}={value}" for key, value in values.items()),
+        "train", RECIPE, *(f"--{key}={value}" for key, value in values.items()),
     ]  # fmt: skip
 
 
 def start(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """In a process group of its own."""
+    """Out of the reach of a Ctrl-C at this terminal."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with log.open("ab") as said:
         return subprocess.Popen(words, stdout=said, stderr=said, env=env, start_new_session=True)
@@ -73,24 +74,30 @@ def children(pid: int) -> list[int]:
 
 def strike(running: subprocess.Popen[bytes], blow: Blow, dice: random.Random) -> None:
     """Kill, and wait until nobody is left."""
-    with suppress(ProcessLookupError, IndexError):
-        match blow:
-            case "one killed":
-                os.kill(dice.choice(children(running.pid)), signal.SIGKILL)
-            case "all killed":
-                os.killpg(running.pid, signal.SIGKILL)
-            case "asked to stop":
-                running.send_signal(signal.SIGTERM)
-    end(running)
+    own = children(running.pid)
+    match blow:
+        case "one killed":
+            kill(dice.choice(own) if own else running.pid)
+        case "all killed":
+            kill(running.pid, *own)
+        case "asked to stop":
+            running.send_signal(signal.SIGTERM)
+    end(running, own)
 
 
-def end(running: subprocess.Popen[bytes]) -> None:
+def end(running: subprocess.Popen[bytes], own: Sequence[int]) -> None:
+    """Wait for torchrun; what it has left behind goes."""
     try:
         running.wait(PATIENCE)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
+        kill(running.pid, *own)
     running.wait()
+
+
+def kill(*pids: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def steps_of(out: Path) -> dict[int, Path]:
@@ -179,6 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(given)
     words = shlex.join(["python", "-m", "benchmarks.soak", *given])
     args.work.mkdir(parents=True)
+    # both read the same teacher samples
+    subprocess.run([sys.executable, "-m", "fewstep.cli", "precompute", RECIPE], check=True)
     out, quiet = args.work / "struck", args.work / "quiet"
     undisturbed = start(command(quiet, 10_000, args.steps), args.work / "quiet.log")
     try:
@@ -187,8 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = {"minutes": args.minutes, "blows": dict(soak.blows), "reached": soak.reached,
                  **compared(out, quiet, undisturbed)}  # fmt: skip
     finally:
+        own = children(undisturbed.pid)
         undisturbed.send_signal(signal.SIGTERM)
-        end(undisturbed)
+        end(undisturbed, own)
     print(json.dumps(found), flush=True)
     made = facts(words, 2)
     write_json(args.results / "tables" / "soak.json", {"schema": 1, **made, **found})
