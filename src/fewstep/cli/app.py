@@ -5,6 +5,7 @@
     fewstep train --config runs/x/config.yaml --out runs/y
     fewstep precompute ladd_shapes             its teacher samples, by as many workers as you start
     fewstep precompute verify DIR              every byte of them; `stats DIR` says what there is
+    fewstep export runs/x                      the model of the newest checkpoint, on the CPU
     fewstep sample --model runs/x/model --prompts "a red circle" --steps 4 --out pictures
     fewstep eval runs/x                        measure teacher and student against the truth
     fewstep eval shapes@20,w=2 runs/x --suite quick    any models, side by side
@@ -30,11 +31,14 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import INTERRUPTED, commands, curating, opening, precomputing, sampling
+from fewstep.cli import (
+    INTERRUPTED, commands, curating, exporting, opening, precomputing, sampling
+)
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,
     EvalRequest,
+    ExportRequest,
     NoOptions,
     PrecomputeHelp,
     PrecomputeRequest,
@@ -54,7 +58,9 @@ from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
 
-VERBS = ("recipes", "train", "precompute", "sample", "eval", "report", "prompts", "demo")
+VERBS = (
+    "recipes", "train", "precompute", "export", "sample", "eval", "report", "prompts", "demo"
+)  # fmt: skip
 HELP = ("-h", "--help")
 DEMO = "ladd_shapes_demo"
 
@@ -99,6 +105,8 @@ def dispatch(words: list[str]) -> int:
             return train(rest, console)
         case "precompute":
             return precompute(rest, console)
+        case "export":
+            return exporting.export_run(asked(ExportRequest, rest, "fewstep export"), console)
         case "sample":
             return sampling.sample(asked(SampleRequest, rest, "fewstep sample"), console)
         case "eval":
@@ -135,6 +143,11 @@ def show_help(verb: str, first: str) -> int:
                 "draw first; the same command on other machines that see the folder takes part. "
                 f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
                 PrecomputeHelp(experiment=RECIPES[name]()),
+            )  # fmt: skip
+        case "export":
+            print_help(
+                ExportRequest, prog, "Write the model of a run's newest checkpoint, or of --step N: "
+                "in one process, on the CPU, whatever number of processes has saved it.",
             )  # fmt: skip
         case "sample":
             print_help(SampleRequest, prog, "Pictures from a model directory.")

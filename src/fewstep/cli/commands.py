@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fewstep.cli import INTERRUPTED
 from fewstep.cli.evaluation import evaluate_run
+from fewstep.cli.exporting import MODEL, write_all
 from fewstep.cli.figures import show
 from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.sampling import check_folder, telling
@@ -24,20 +25,23 @@ from fewstep.errors import UserError
 from fewstep.experiment.builder import Built, build, prepare
 from fewstep.experiment.codec import to_yaml
 from fewstep.experiment.config import Experiment
-from fewstep.experiment.export import export, export_adapter
+from fewstep.experiment.export import Trained
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, make_world, model_path
+from fewstep.experiment.offline import restored
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.retention import of_best, outside_prompts
+from fewstep.experiment.sharding import divided
 from fewstep.experiment.teacher_check import ensure_teacher
 from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file
 from fewstep.hashing import text_hash
 from fewstep.runs import Follower, Run, check_new
+from fewstep.train.commit import name_of
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
-from fewstep.train.ranks import ALONE, Ranks, started
+from fewstep.train.ranks import Ranks, started
 
 Make = Callable[[Experiment, Path, Told], Built]
 """What turns a configuration into a run: `build`, or a study's variant of it."""
@@ -89,12 +93,12 @@ def train(
 ) -> int:  # fmt: skip
     """Train or go on training, then write the student as a model directory in the run; `force`
     does so by a teacher that fails its check. Under torchrun by all of its processes."""
-    with started(experiment.device) as ranks:
+    with started(experiment.device, sharded=experiment.sharding.on) as ranks:
         if ranks.count > 1:
             if make is not build:
                 raise UserError("this study trains in one process; start it without torchrun")
             return train_together(experiment, out, command, console, ranks, force=force)
-        return train_alone(experiment, out, command, console, make, force=force)
+        return train_alone(experiment, out, command, console, make, ranks, force=force)
 
 
 def train_together(
@@ -112,10 +116,10 @@ def train_together(
     ranks.wait()  # the first has drawn what samples there were to draw
     built = make(experiment, out)
     ranks.wait()  # and has opened the run
+    built = divided(built, experiment, agreed(ranks, experiment, built))
     outcome = run_loop(
-        built.method, built.batches, experiment.loop, Follower(out), built.optims, (),
-        seed=experiment.seed, device=built.device, console=Console(quiet=True),
-        ranks=agreed(ranks, experiment, built),
+        built.method, built.batches, experiment.loop, Follower(out), built.optims, built.hooks,
+        seed=experiment.seed, device=built.device, console=Console(quiet=True), ranks=ranks,
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
 
@@ -130,7 +134,7 @@ def agreed(ranks: Ranks, experiment: Experiment, built: Built) -> Ranks:
 
 def train_alone(
     experiment: Experiment, out: Path, command: str, console: Console, make: Make,
-    ranks: Ranks = ALONE, *, force: bool,
+    ranks: Ranks, *, force: bool,
 ) -> int:  # fmt: skip
     """By one process, or by the first of several."""
     check_folder(out)
@@ -155,10 +159,11 @@ def train_alone(
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
         ranks.wait()
+        built = divided(built, experiment, agreed(ranks, experiment, built))
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
-            ranks=agreed(ranks, experiment, built),
+            ranks=ranks,
         )  # fmt: skip
         if not outcome.finished:
             console.print(
@@ -170,20 +175,11 @@ def train_alone(
         if built.gauge is not None and experiment.retention.export == "best":
             experiment = of_best(built.gauge, run, experiment)
             console.print(f"writing the weights of step {experiment.loop.steps}, the best")
-        adapter, model, word = out / "adapter.safetensors", out / "model", "there is"
-        if experiment.adapter is not None and not adapter.is_file():
-            verdict = export_adapter(built, experiment, adapter, out.name)
-            console.print(
-                f"wrote {adapter}: {verdict.modules} modules, read back by diffusers and by "
-                f"ComfyUI's rules; see {adapter.name}.verdict.json"
-            )
-        if not model.is_dir():
-            export(built, experiment, model)
-            word = "wrote"
-        console.print(f"{word} {model}, an ordinary diffusers directory; try\n  " + shlex.join(
-            ["fewstep", "sample", "--model", str(model), "--steps", str(experiment.sampling.steps),
-             "--prompts", "..."]
-        ))  # fmt: skip
+        trained: Trained = built
+        if ranks.sharded and not (out / MODEL).is_dir():
+            # nobody has the whole; the parts lie in the checkpoint
+            trained = restored(experiment, run.checkpoints / name_of(outcome.step))
+        write_all(trained, experiment, out, out.name, experiment.loop.steps, console)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ def read_experiment(directory: Path) -> Experiment:
 
 
 def check_same(directory: Path, experiment: Experiment) -> None:
-    """UserError if the run in this directory was started with another configuration."""
-    if lines := difference(read_experiment(directory), experiment):
+    """UserError if the run in this directory was started with another configuration. How weights
+    are divided among processes decides nothing of it."""
+    there = read_experiment(directory)
+    if lines := difference(there, replace(experiment, sharding=there.sharding)):
         raise UserError(
             f"the run {directory} was started with another configuration ({'; '.join(lines)}); "
             "choose another --out, or change the options back"

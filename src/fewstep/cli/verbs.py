@@ -191,6 +191,19 @@ class EvalRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """The model of a checkpoint, without the machines that trained it."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A directory that `fewstep train` has made."""
+    out: Path | None = None
+    """The folder that gets model/, and adapter.safetensors where an adapter was trained; none is
+    the run."""
+    step: int | None = None
+    """Of the checkpoint; none is the newest that is whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportRequest:
     """One page for one or more runs or evaluations."""
 

@@ -91,7 +91,9 @@ def build(
         family=family, teacher=teacher, world=world, method=method,
         batches=data.batches, samples_key=data.key, data_report=data.report, notes=data.notes,
         optims=optims, device=device,
-        hooks=[every(experiment.sampling.every, preview, at_start=True)],
+        hooks=[
+            every(experiment.sampling.every, preview, at_start=True, follow=preview.follow)
+        ],
         check=teacher_check(experiment, family, world, folders.trained),
         gauge=make_gauge(
             experiment, family, world, method, optims, folders.trained, run_dir / "samples"

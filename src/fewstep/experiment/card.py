@@ -11,9 +11,11 @@ from fewstep.flow.sigmas import levels
 from fewstep.runs import user_path
 
 
-def card(experiment: Experiment, family: Family) -> str:
-    """README.md of the directory, with the front matter that model hubs read."""
+def card(experiment: Experiment, family: Family, step: int | None = None) -> str:
+    """README.md of the directory, with the front matter that model hubs read; of weights after
+    `step` steps, None for all."""
     model, steps, samples = experiment.model, experiment.sampling.steps, experiment.data.samples
+    steps_done = experiment.loop.steps if step is None else step
     height, width = experiment.data.size()
     on_hub = on_hub_named(model)
     # a directory on this machine is nobody else's base model, and its path nobody's business
@@ -62,7 +64,7 @@ image = pipe(
   levels alone.
 - **Guidance**: w = 1.0, which is none. This pipeline calls it
   `guidance_scale={family.pipeline_guidance(1.0)}`.
-- **Training**: {method}, {experiment.loop.steps} steps of batch {experiment.data.batch_size}, seed
+- **Training**: {method}, {steps_done} steps of batch {experiment.data.batch_size}, seed
   {experiment.seed}, {learnt}.
 - **Made by**: fewstep {version("fewstep")}; the `config.yaml` of the run is the whole recipe.
 - **Licence**: that of `{name}`.

@@ -23,6 +23,7 @@ from fewstep.methods.pso import PSOConfig
 from fewstep.methods.sda import SDAConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig
+from fewstep.nets.shard import ShardingConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 from fewstep.train.retention import RetentionConfig
@@ -172,6 +173,9 @@ class Experiment:
     """How the transformer runs: by its own code; by dense code, with products in bfloat16 where the
     processor is fast at them and in float32 elsewhere; or by the latter through torch.compile,
     which costs a minute or two at the start."""
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    """Of weights among the processes of torchrun; it changes no result, and a run may go on with
+    another."""
     threads: int | None = None
     """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
 

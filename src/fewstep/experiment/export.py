@@ -7,13 +7,13 @@ import copy
 import shutil
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fewstep.errors import UserError
-from fewstep.experiment.builder import Built
 from fewstep.experiment.card import card, public_name
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family
@@ -21,14 +21,31 @@ from fewstep.families import adapter_check
 from fewstep.families.adapter_check import Verdict
 from fewstep.families.adapter_files import AdapterCard
 from fewstep.families.base import Backbone, Cond, Family
+from fewstep.families.zimage import ZImage
+from fewstep.methods.base import Method
 from fewstep.nets.adapters import adapter_state, merged
 from fewstep.runs import RunError
 
 SOUND = "the checkpoints are sound"
 
 
-def export(built: Built, experiment: Experiment, directory: Path) -> Path:
+class Trained(Protocol):
+    """What an export takes of a built experiment, or of a checkpoint."""
+
+    @property
+    def family(self) -> ZImage: ...
+    @property
+    def teacher(self) -> ZImage: ...
+    @property
+    def method(self) -> Method: ...
+
+
+def export(
+    built: Trained, experiment: Experiment, directory: Path, step: int | None = None
+) -> Path:
     """Write `built.method.exported()` around its family, load it back, compare the two.
+
+    step  after which the weights were taken, for who reads the card; None is the last
 
     The directory appears whole or not at all. Raises RunError if what is read is not what was
     trained, or if it cannot be written.
@@ -41,7 +58,7 @@ def export(built: Built, experiment: Experiment, directory: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         built.family.save(temporary, student, sampler)
-        text = card(experiment, built.family)
+        text = card(experiment, built.family, step)
         (temporary / "README.md").write_text(text, encoding="utf-8")
         if wrong := differences(temporary, experiment, built.family, student):
             raise RunError(
@@ -62,7 +79,9 @@ def export(built: Built, experiment: Experiment, directory: Path) -> Path:
     return directory
 
 
-def export_adapter(built: Built, experiment: Experiment, path: Path, recipe: str) -> Verdict:
+def export_adapter(
+    built: Trained, experiment: Experiment, path: Path, recipe: str, step: int
+) -> Verdict:
     """Write the adapter of `built.method.exported()`, checked by its readers; see
     `fewstep.families.adapter_check`. UserError where one of them gets something else."""
     trained = built.method.exported()
@@ -73,7 +92,7 @@ def export_adapter(built: Built, experiment: Experiment, path: Path, recipe: str
         base_hash=built.family.fingerprint(),
         teacher_hash=built.teacher.fingerprint(),
         recipe=recipe,
-        step=experiment.loop.steps,
+        step=step,
         licence="that of the base model",
     )
     return adapter_check.save(path, adapter_state(trained), card, built.family, trained)

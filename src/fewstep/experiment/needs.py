@@ -22,6 +22,8 @@ def check_needs(experiment: Experiment) -> None:
     check_method(experiment)
     check_teacher(experiment)
     check_assistant(experiment)
+    if experiment.sharding.on:
+        check_sharding(experiment)
     data, every = experiment.data, experiment.retention.every
     if every and data.source != "folder":
         raise ValueError(
@@ -106,6 +108,32 @@ def check_assistant(experiment: Experiment) -> None:
         raise ValueError(
             "assistant is for a student that is an adapter, which can be exported without it: "
             "set adapter, or assistant to none"
+        )
+
+
+def check_sharding(experiment: Experiment) -> None:
+    """What works on whole weights, or has none worth dividing."""
+    method, mode = experiment.method, experiment.sharding.mode
+    if experiment.adapter is not None:
+        raise ValueError(
+            f"sharding.mode is {mode}, but an adapter is all that trains and small, and its frozen "
+            "base belongs to two models at once: set sharding.mode to none, or adapter to none"
+        )
+    if experiment.engine != "plain":
+        raise ValueError(
+            f"sharding.mode is {mode}, but engine {experiment.engine} reads the weights of blocks "
+            "without calling them, so nobody would gather them: set engine to plain"
+        )
+    if isinstance(method, LADDConfig) and method.r1 == "exact":
+        raise ValueError(
+            f"sharding.mode is {mode}, but method.r1 = exact differentiates the heads' gradient "
+            "once more, when their weights are no longer gathered: set method.r1 to approx or "
+            "none, or sharding.mode to none"
+        )
+    if every := experiment.retention.every:
+        raise ValueError(
+            f"sharding.mode is {mode}, but retention.every = {every} looks with one process that "
+            "has all weights: set retention.every to 0, or sharding.mode to none"
         )
 
 

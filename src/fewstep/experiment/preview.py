@@ -10,6 +10,7 @@ from fewstep.experiment.prompts import preview_prompts
 from fewstep.experiment.strips import write_strip
 from fewstep.families.base import Backbone, Family
 from fewstep.methods.base import Method
+from fewstep.shapes import Pixels
 from fewstep.worlds.base import World
 
 
@@ -30,7 +31,13 @@ class Preview:
         )  # fmt: skip
 
     def __call__(self, step: int) -> None:
+        write_strip(self.folder / f"step_{step:06d}.png", self.drawn())
+
+    def follow(self, step: int) -> None:
+        """What the first process draws of sharded weights takes all of them; it alone writes."""
+        self.drawn()
+
+    def drawn(self) -> Pixels:
         backbone = self.method.exported()
         assert isinstance(backbone, Backbone)
-        images = generate(self.family, backbone, self.spec)
-        write_strip(self.folder / f"step_{step:06d}.png", images)
+        return generate(self.family, backbone, self.spec)

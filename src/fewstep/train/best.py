@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from fewstep.runs import RunError
-from fewstep.train.checkpoint import name_of, sync
+from fewstep.train.commit import name_of, sync
 
 BEST = "best"
 

@@ -10,7 +10,9 @@ checkpoints/
   best/                           what a retention gauge keeps (`train.best`)
 
 A checkpoint is written into a temporary directory, synced, and renamed: under its final name it is
-complete. What does not match its manifest is named in a warning and never used.
+complete. What does not match its manifest is named in a warning and never used. Of sharded weights
+each process writes its part, and `train.saving` brings them together; `load` reads either
+(`train.parts`).
 
 An adapter's frozen base is not written: it lies in the model that the run began with, and a
 checkpoint of gigabytes would hold it twice, for the student and for its average.
@@ -19,25 +21,35 @@ checkpoint of gigabytes would hold it twice, for the student and for its average
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import zlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fewstep.runs import RunError, write_atomic
+from fewstep.runs import RunError
+from fewstep.train.commit import (
+    MANIFEST,
+    STATE,
+    begin,
+    by_age,
+    commit,
+    crc,
+    entry,
+    name_of,
+    sync,
+    writing,
+)
 from fewstep.train.optim import Optim
+from fewstep.train.parts import Stored, files_by_name
 
-FORMAT = 2
-MANIFEST = "manifest.json"
-CHUNK = 1 << 22
+FORMAT, IN_PARTS = 2, 3
+"""Whole files are what versions of before wrote and read; they refuse those in parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +73,8 @@ def save(
 
     Raises RunError when it cannot be written (a full disk); older checkpoints are then untouched.
     """
-    final = folder / name_of(progress.step)
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".step_*.tmp"):
-            shutil.rmtree(left_over)
-        temporary.mkdir()
+    with writing(folder, progress.step) as temporary:
+        begin(temporary)
         facts: dict[str, Any] = {}
         still = frozen_of(modules)
         for name, module in modules.items():
@@ -75,29 +82,11 @@ def save(
         for name, optim in optims.items():
             tensors, facts[name] = optim.state()
             _write(temporary / f"optim.{name}.safetensors", tensors)
-        state = {"format": FORMAT, **vars(progress), "optims": facts}
-        (temporary / "state.json").write_text(json.dumps(state, indent=1))
-        manifest = {file.name: _entry(file) for file in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in (*temporary.iterdir(), temporary):
+        manifest = {file.name: entry(file) for file in sorted(temporary.iterdir())}
+        for path in temporary.iterdir():
             sync(path)
-        if final.exists():  # a broken one of the same step, which the run has come past again
-            shutil.rmtree(final)
-        temporary.rename(final)
-        sync(folder)
-        write_atomic(folder / "latest", f"{final.name}\n".encode())
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(
-            f"could not save the checkpoint {final}: {_reason(error)}; older checkpoints are as "
-            "they were, free some space and run the same command again"
-        ) from error
-    _rotate(folder, final, keep)
-    return final
-
-
-def name_of(step: int) -> str:
-    return f"step_{step:08d}"
+        state = {"format": FORMAT, **vars(progress), "optims": facts}
+        return commit(temporary, folder / name_of(progress.step), state, manifest, keep)
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
@@ -107,11 +96,11 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
     """
     for left_over in sorted(folder.glob(".step_*.tmp")):
         warn(f"{left_over} is a checkpoint that was never finished; it is ignored")
-    for path in _by_age(folder):
+    for path in by_age(folder):
         if (why := flaw(path)) is None:
             return path
         warn(f"the checkpoint {path} is ignored: {why}")
-    if broken := _by_age(folder):
+    if broken := by_age(folder):
         raise RunError(
             f"none of the {len(broken)} checkpoints in {folder} is whole, so the run cannot go on; "
             "bring one back, or choose another run directory to start anew"
@@ -123,8 +112,8 @@ def flaw(path: Path) -> str | None:
     """What is wrong with a checkpoint, None if every file is what its manifest says."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
-        if (written := json.loads((path / "state.json").read_bytes())["format"]) != FORMAT:
-            return f"it has format {written}, and this version reads {FORMAT}"
+        if (written := json.loads((path / STATE).read_bytes())["format"]) not in (FORMAT, IN_PARTS):
+            return f"it has format {written}, and this version reads {FORMAT} and {IN_PARTS}"
         for name, expected in manifest.items():
             file = path / name
             if (size := file.stat().st_size) != expected["size"]:
@@ -139,34 +128,52 @@ def flaw(path: Path) -> str | None:
 
 
 def load(path: Path, modules: Mapping[str, nn.Module], optims: Mapping[str, Optim]) -> Progress:
-    """Fill modules and optimizers in place; RunError if they are not those that were saved."""
-    try:
-        state = json.loads((path / "state.json").read_bytes())
+    """Fill modules and optimizers in place, each process what it holds of them; RunError if they
+    are not those that were saved."""
+    with belonging(path):
+        state = json.loads((path / STATE).read_bytes())
+        files = {kind: files_by_name(path, kind) for kind in ("module", "optim")}
         for kind, given in (("module", modules), ("optim", optims)):
-            saved = {f.name.split(".", 1)[1][: -len(".safetensors")]
-                     for f in path.glob(f"{kind}.*.safetensors")}  # fmt: skip
-            if odd := sorted(saved ^ given.keys()):
-                where = "the checkpoint" if odd[0] in saved else "the method"
+            if odd := sorted(files[kind].keys() ^ given.keys()):
+                where = "the checkpoint" if odd[0] in files[kind] else "the method"
                 raise ValueError(f"the {kind} {odd[0]!r} is only in {where}")
-        still = frozen_of(modules)
-        for name, module in modules.items():
-            saved = load_file(path / f"module.{name}.safetensors")
-            if odd := sorted(saved.keys() ^ moving(module, still).keys()):
-                where = "the checkpoint" if odd[0] in saved else "the method"
-                raise ValueError(f"the tensor {odd[0]!r} of {name} is only in {where}")
-            module.load_state_dict(saved, strict=False)
+        load_modules(path, modules, modules.keys())
         for name, optim in optims.items():
-            optim.load(load_file(path / f"optim.{name}.safetensors"), state["optims"][name])
-    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RunError(
-            f"the checkpoint {path} does not belong to this experiment: {error}; "
-            "resume with the configuration that wrote it, or choose another run directory"
-        ) from error
+            stored = Stored(files["optim"][name])
+            tensors = {key: optim.blank(key) for key in sorted(stored.names())}
+            for key, tensor in tensors.items():
+                stored.fill(key, tensor)
+            optim.load(tensors, state["optims"][name])
     return Progress(
         step=state["step"],
         skipped=state["skipped"],
         skipped_in_a_row=state["skipped_in_a_row"],
     )
+
+
+def load_modules(path: Path, modules: Mapping[str, nn.Module], names: Collection[str]) -> None:
+    """Fill those of a method's modules that are named, and leave the others as they are."""
+    with belonging(path):
+        files, still = files_by_name(path, "module"), frozen_of(modules)
+        for name in names:
+            stored, wanted = Stored(files[name]), moving(modules[name], still)
+            if odd := sorted(stored.names() ^ wanted.keys()):
+                where = "the checkpoint" if odd[0] in stored.names() else "the method"
+                raise ValueError(f"the tensor {odd[0]!r} of {name} is only in {where}")
+            for key, tensor in wanted.items():
+                stored.fill(key, tensor)
+
+
+@contextmanager
+def belonging(path: Path) -> Iterator[None]:
+    """What does not fit is told as a RunError."""
+    try:
+        yield
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RunError(
+            f"the checkpoint {path} does not belong to this experiment: {error}; "
+            "resume with the configuration that wrote it, or choose another run directory"
+        ) from error
 
 
 def frozen_of(modules: Mapping[str, nn.Module]) -> set[int]:
@@ -182,19 +189,6 @@ def moving(module: nn.Module, still: Container[int]) -> dict[str, Tensor]:
     return {name: t for name, t in module.state_dict().items() if name not in left_out}
 
 
-def crc(file: Path) -> int:
-    """crc32 of a file: safetensors has no checksum, and loads flipped bits in silence."""
-    value = 0
-    with file.open("rb") as opened:
-        while chunk := opened.read(CHUNK):
-            value = zlib.crc32(chunk, value)
-    return value
-
-
-def _entry(file: Path) -> dict[str, int]:
-    return {"size": file.stat().st_size, "crc32": crc(file)}
-
-
 def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """safetensors refuses tensors that share memory (tied weights), so those are copied."""
     seen: set[int] = set()
@@ -206,40 +200,3 @@ def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
         ready[name] = tensor.clone(memory_format=torch.contiguous_format) if shares else tensor
         seen.add(place)
     save_file(ready, file)
-
-
-def sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _by_age(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("step_*") if p.is_dir()), reverse=True)
-
-
-def _rotate(folder: Path, final: Path, keep: int) -> None:
-    """Keep `final` and before it the newest that are whole, as far as their sizes tell.
-
-    What is newer than `final` was found broken when the run began, and the run has gone back.
-    """
-    whole = 0
-    for path in _by_age(folder):
-        if whole >= keep or path.name > final.name:
-            shutil.rmtree(path, ignore_errors=True)
-        elif _sizes_fit(path):
-            whole += 1
-
-
-def _sizes_fit(path: Path) -> bool:
-    try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        return all((path / n).stat().st_size == e["size"] for n, e in manifest.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fewstep.data.batches import Batch
 from fewstep.methods.base import Method
+from fewstep.nets.shard import reshard
 from fewstep.runs import Follower, Run, RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
@@ -22,6 +23,7 @@ from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
 from fewstep.train.ranks import ALONE, Ranks
 from fewstep.train.rows import Means, log, note, together
+from fewstep.train.saving import Saving
 from fewstep.train.signals import stop_requests
 from fewstep.train.step import run_step
 from fewstep.train.stopwatch import Stopwatch
@@ -62,13 +64,19 @@ class Hook:
     n: int
     run: Callable[[int], None]
     at_start: bool = False
+    follow: Callable[[int], None] | None = None
+    """What the processes other than the first do meanwhile, where weights are sharded and a forward
+    takes all of them."""
 
     def due(self, step: int) -> bool:
         """After `step` steps are done; step 0 is before the first."""
         return step % self.n == 0 if step else self.at_start
 
 
-def every(n: int, fn: Callable[[int], None], *, at_start: bool = False) -> Hook:
+def every(
+    n: int, fn: Callable[[int], None], *, at_start: bool = False,
+    follow: Callable[[int], None] | None = None,
+) -> Hook:  # fmt: skip
     """Call fn(steps done) after each n-th step and, where asked, before the first.
 
     A hook must leave weights and optimizers alone. It runs after the checkpoint of its step, and a
@@ -76,7 +84,7 @@ def every(n: int, fn: Callable[[int], None], *, at_start: bool = False) -> Hook:
     """
     if n < 1:
         raise ValueError(f"a hook must run every n >= 1 steps, got {n}")
-    return Hook(n, fn, at_start)
+    return Hook(n, fn, at_start, follow)
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,8 @@ def train(
     optims   one for each phase that the method yields, by its name
     gauge    comes after the hooks of its steps, may change weights and rates, and may end the run;
              with one process alone
-    ranks    of several processes the first has the run and does the hooks; the others follow
+    ranks    of several processes the first has the run and does the hooks; the others follow. Where
+             they say that weights are sharded, those of `method` and `optims` are
 
     SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. Of
     several processes one signal to one of them ends all after the same step, and a second is not
@@ -134,6 +143,7 @@ def train(
             raise ValueError("a gauge needs a run of one process")
         gauge.begin(run, progress.step)
 
+    saving = Saving(run.checkpoints, method.modules, optims, cfg.keep, ranks)
     saved = progress.step if found is not None else 0
     means: dict[str, Means] = {}
     watch = Stopwatch()
@@ -152,15 +162,17 @@ def train(
         nonlocal saved
         if unlogged:
             write_row()
-        if ranks.first:
-            checkpoint.save(run.checkpoints, progress, method.modules, optims, keep=cfg.keep)
+        saving.save(progress)
         saved = progress.step
 
     def run_hooks() -> None:
         with watch.paused():
-            for hook in hooks if ranks.first else ():
-                if hook.due(progress.step):
-                    hook.run(progress.step)
+            for hook in hooks:
+                act = hook.run if ranks.first else hook.follow if ranks.sharded else None
+                if hook.due(progress.step) and act is not None:
+                    act(progress.step)
+            if ranks.sharded:
+                reshard(method.modules.values())
 
     def look() -> str | None:
         if gauge is None or not gauge.due(progress.step):
@@ -184,6 +196,7 @@ def train(
             )  # fmt: skip
             in_a_row = progress.skipped_in_a_row + 1 if bad else 0
             if in_a_row >= cfg.max_skips:
+                saving.finish()
                 raise NotFiniteError(
                     f"stopped at step {step}: {bad} was not finite in {in_a_row} steps in a row "
                     f"(loop.max_skips = {cfg.max_skips}); nothing of it reached the weights, "
@@ -194,6 +207,7 @@ def train(
             skipped = progress.skipped + (bad is not None)
             progress = Progress(step=step + 1, skipped=skipped, skipped_in_a_row=in_a_row)
             unlogged += 1
+            saving.look()
 
             if progress.step == cfg.steps or progress.step % cfg.checkpoint_every == 0:
                 save()
@@ -205,6 +219,7 @@ def train(
             why = look()
         if progress.step != saved:
             save()
+        saving.finish()
         # who ends first would be taken for a failure by torchrun, which then ends the others
         ranks.wait()
     finished = progress.step >= cfg.steps or why is not None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.methods.base import Method
+from fewstep.nets.shard import whole
 
 Schedule = Literal["constant", "cosine"]
 
@@ -93,15 +94,21 @@ class Optim:
     def zero_grad(self) -> None:
         self.adam.zero_grad(set_to_none=True)
 
+    def train(self, on: bool) -> None:
+        """Whether the parameters need a gradient at all."""
+        for p in self.parameters.values():
+            p.requires_grad_(on)
+
     @property
     def lr(self) -> float:
         """The learning rate of the next update."""
         return self.cfg.rate(self.updates, self.total)
 
     def norm(self) -> Tensor:
-        """Norm of all gradients together, a parameter that got none counting 0."""
+        """Norm of all gradients together, a parameter that got none counting 0; of sharded ones the
+        norm of the whole, which all processes ask for at once."""
         found = [p.grad for p in self.parameters.values() if p.grad is not None]
-        return nn.utils.get_total_norm(found)
+        return whole(nn.utils.get_total_norm(found))
 
     def step(self, norm: Tensor) -> None:
         """Clip gradients of this norm, and move."""
@@ -120,6 +127,15 @@ class Optim:
             for quantity, value in self.adam.state.get(p, {}).items()
         }
         return tensors, {"updates": self.updates}
+
+    def blank(self, key: str) -> Tensor:
+        """Room for what `state` calls `key`, sharded where its parameter is; ValueError where there
+        is no such parameter."""
+        name, _, quantity = key.rpartition("/")
+        if name not in self.parameters:
+            raise ValueError(f"the optimizer state is for a parameter {name!r} that is not there")
+        # AdamW counts its steps on the CPU, in a tensor of its own for each parameter.
+        return torch.zeros(()) if quantity == "step" else torch.zeros_like(self.parameters[name])
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Take up what `state` gave; ValueError if it belongs to other parameters."""
@@ -140,7 +156,6 @@ class Optim:
         self.adam.state.clear()
         for name, entries in found.items():
             p = self.parameters[name]
-            # AdamW counts its steps on the CPU, in a tensor of its own for each parameter.
             self.adam.state[p] = {
                 q: v.clone() if q == "step" else v.to(p.device, p.dtype, copy=True)
                 for q, v in entries.items()

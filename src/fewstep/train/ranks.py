@@ -6,6 +6,10 @@ process but for the order of a sum. What decides about the run (a stop, a skippe
 by all together, between steps. The first process alone writes into the run; it comes first
 wherever samples are drawn, so that the others find them.
 
+With sharded weights (`nets.shard`) each holds a part, and gradients arrive summed and sharded. A
+forward is then something that all do together, so all have as many micro-batches, and all draw
+the pictures that the first writes.
+
 Nothing is sent as a pickle: tensors, and JSON as bytes.
 """
 
@@ -38,6 +42,8 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    sharded: bool = False
+    """Whether each holds a part of what trains. One process may do so too, holding all parts."""
 
     @property
     def first(self) -> bool:
@@ -46,6 +52,14 @@ class Ranks:
     def share(self, parts: Sequence[T]) -> Sequence[T]:
         """Those that are this process's to do."""
         return parts[self.rank :: self.count]
+
+    def padding(self, parts: Sequence[T]) -> Sequence[T]:
+        """What this process does besides, for nothing, where weights are sharded and others have
+        one more to do; never one of its own."""
+        mine = len(self.share(parts))
+        if not self.sharded or mine == -(-len(parts) // self.count):
+            return ()
+        return (parts[(self.rank + mine * self.count) % len(parts)],)
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -106,20 +120,29 @@ ALONE = Ranks()
 
 
 @contextmanager
-def started(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun has started, connected; `ALONE` without it.
+def started(device: str, *, sharded: bool = False) -> Iterator[Ranks]:
+    """The processes that torchrun has started, connected; `ALONE` without it, unless weights are to
+    be sharded: that needs a group, if only of one.
 
     On GPUs each process takes the one of its local rank. UserError where there is none left, or
     where torchrun's variables are there in part.
     """
+    on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    backend = "nccl" if on_gpus else "gloo"
     if "WORLD_SIZE" not in os.environ or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE
+        if not sharded:
+            yield ALONE
+            return
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        try:
+            yield Ranks(sharded=True)
+        finally:
+            dist.destroy_process_group()
         return
     if missing := [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR") if n not in os.environ]:
         raise UserError(
             f"WORLD_SIZE is set, but not {', '.join(missing)}; start several processes by torchrun"
         )
-    on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if on_gpus:
         local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= there:
@@ -128,8 +151,8 @@ def started(device: str) -> Iterator[Ranks]:
                 "that (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(dist.get_rank(), dist.get_world_size(), sharded)
     finally:
         dist.destroy_process_group()

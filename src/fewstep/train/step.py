@@ -4,6 +4,10 @@ for each phase of the step:
     gradient = sum over micro-batches of (their share of the samples) x (their gradient),
                one part of a loss after the other, and over processes
     clip, move the phase's module, phase.after()
+
+With sharded weights the gradient is that of a plain backward pass: FSDP2's leaves come and go with
+each forward, so none can be named before. What has moved in a step needs no gradient in the rest of
+it; what moves later keeps its own, for its graph may have begun (decisions 3 and 13).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from torch import Tensor
 
 from fewstep.data.batches import Batch
 from fewstep.methods.base import AnyPhase, Logs, Method
+from fewstep.nets.shard import reshard
 from fewstep.rng import Rng
 from fewstep.train.optim import Optim
 from fewstep.train.ranks import ALONE, Ranks
@@ -39,8 +44,31 @@ def run_step(
     of all processes, which find the same; `means` are of this one's share, and the first has those
     of the whole beside them (loss and norm of the gradient).
     """
+    try:
+        return run_phases(
+            method, batches, optims, means, seed=seed, step=step, device=device, ranks=ranks
+        )
+    finally:
+        if ranks.sharded:
+            reshard(method.modules.values())
+            for optim in optims.values():
+                optim.train(True)
+
+
+def run_phases(
+    method: Method,
+    batches: Sequence[Batch],
+    optims: Mapping[str, Optim],
+    means: dict[str, Means],
+    *,
+    seed: int,
+    step: int,
+    device: torch.device | str,
+    ranks: Ranks,
+) -> str | None:
     total = sum(len(batch) for batch in batches)
-    moved = [batch.to(device) for batch in ranks.share(batches)]
+    moved = [(batch.to(device), len(batch) / total) for batch in ranks.share(batches)]
+    moved += [(batch.to(device), 0.0) for batch in ranks.padding(batches)]
     for phase in method.phases(step):
         optim = optims.get(phase.name)
         if optim is None:
@@ -49,10 +77,16 @@ def run_step(
                 f"{', '.join(sorted(optims))}"
             )
         optim.zero_grad()
+        # FSDP2 takes the mean over processes, where shares of a step have to add up; its divisor
+        # can be set, but not with gloo
+        scale, inputs = float(ranks.count), None
+        if not ranks.sharded:
+            scale, inputs = 1.0, list(optim.parameters.values())
         loss, logs = accumulate(
-            phase, moved, optim, total=total, seed=seed, step=step, device=device
+            phase, moved, inputs, scale=scale, seed=seed, step=step, device=device
         )
-        ranks.total_gradients(list(optim.parameters.values()))
+        if not ranks.sharded:
+            ranks.total_gradients(list(optim.parameters.values()))
         loss, norm = ranks.total(loss), optim.norm()
         # One look for both: every look waits for the device.
         if not bool((loss.isfinite() & norm.isfinite()).item()):
@@ -62,6 +96,8 @@ def run_step(
         optim.step(norm)
         optim.zero_grad()
         phase.after()
+        if ranks.sharded:
+            optim.train(False)
         whole = {"loss": loss, "grad_norm": norm} if ranks.first else {}
         means.setdefault(phase.name, Means()).add(logs | whole)
     return None
@@ -69,27 +105,28 @@ def run_step(
 
 def accumulate(
     phase: AnyPhase,
-    batches: Sequence[Batch],
-    optim: Optim,
+    batches: Sequence[tuple[Batch, float]],
+    inputs: Sequence[Tensor] | None,
     *,
-    total: int,
+    scale: float,
     seed: int,
     step: int,
     device: torch.device | str,
 ) -> tuple[Tensor, Logs]:
     """Gradients, loss and other logs of these micro-batches, each with its share of the step's
-    `total` samples.
+    samples.
+
+    inputs  what is differentiated; None is everything that the loss depends on
+    scale   of the gradients alone
 
     A part is differentiated before the next one is asked for.
     """
-    inputs = list(optim.parameters.values())
     loss_sum = torch.zeros((), device=device)
     sums: Logs = {}
-    for batch in batches:
-        share = len(batch) / total
+    for batch, share in batches:
         rng = Rng(seed, step, phase.name, batch.ids, device)
         for loss, logs in phase.parts(batch, rng):
-            (share * loss).backward(inputs=inputs)
+            (scale * share * loss).backward(inputs=inputs)
             loss_sum = loss_sum + share * loss.detach()
             for name, value in logs.items():
                 part = share * value.detach()

@@ -1,0 +1,77 @@
+"""`fewstep export`, and the end of a run: what training has left, as files for others."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from fewstep.cli.opening import read_experiment, started_on
+from fewstep.cli.verbs import ExportRequest
+from fewstep.errors import UserError
+from fewstep.experiment.config import Experiment
+from fewstep.experiment.export import Trained, export, export_adapter
+from fewstep.experiment.offline import restored
+from fewstep.runs import Run
+from fewstep.train import checkpoint
+from fewstep.train.commit import name_of, step_of
+
+ADAPTER, MODEL = "adapter.safetensors", "model"
+
+
+def export_run(request: ExportRequest, console: Console) -> int:
+    """The model, and the adapter where one was trained, of a checkpoint."""
+    experiment, folder = read_experiment(request.run), request.out or request.run
+    written = (MODEL, ADAPTER) if experiment.adapter is not None else (MODEL,)
+    if there := [name for name in written if (folder / name).exists()]:
+        raise UserError(f"{folder / there[0]} is there already; choose another --out")
+    with Run.open(request.run) as run:
+        found = chosen(run.checkpoints, request.step, console)
+        trained = restored(experiment, found)
+        if started_on(request.run, "model") != trained.family.fingerprint():
+            raise UserError(
+                f"the run {request.run} was started on another model than {experiment.model} is "
+                "now; bring it back"
+            )
+        console.print(f"exporting {found}")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_all(trained, experiment, folder, run.directory.name, step_of(found), console)
+    return 0
+
+
+def chosen(folder: Path, step: int | None, console: Console) -> Path:
+    """The newest complete checkpoint, or that of a step; UserError where there is none."""
+    if step is None:
+        found = checkpoint.newest(folder, lambda text: console.print(f"warning: {text}"))
+        if found is None:
+            raise UserError(f"there is no checkpoint in {folder}; let `fewstep train` come to one")
+        return found
+    found = folder / name_of(step)
+    if not found.is_dir():
+        steps = ", ".join(str(step_of(p)) for p in sorted(folder.glob("step_*")))
+        raise UserError(f"there is no checkpoint of step {step} in {folder}; --step takes {steps}")
+    if (why := checkpoint.flaw(found)) is not None:
+        raise UserError(f"the checkpoint {found} is not whole: {why}; choose another --step")
+    return found
+
+
+def write_all(
+    trained: Trained, experiment: Experiment, folder: Path, recipe: str, step: int,
+    console: Console,
+) -> None:  # fmt: skip
+    """What is not there yet: the adapter where one was trained, and the model."""
+    adapter, model, word = folder / ADAPTER, folder / MODEL, "there is"
+    if experiment.adapter is not None and not adapter.is_file():
+        verdict = export_adapter(trained, experiment, adapter, recipe, step)
+        console.print(
+            f"wrote {adapter}: {verdict.modules} modules, read back by diffusers and by "
+            f"ComfyUI's rules; see {adapter.name}.verdict.json"
+        )
+    if not model.is_dir():
+        export(trained, experiment, model, step)
+        word = "wrote"
+    console.print(f"{word} {model}, an ordinary diffusers directory; try\n  " + shlex.join(
+        ["fewstep", "sample", "--model", str(model), "--steps", str(experiment.sampling.steps),
+         "--prompts", "..."]
+    ))  # fmt: skip
