@@ -1,9 +1,9 @@
-"""Methods on the toy backbone whose weights are divided among real processes."""
+"""Methods on the toy backbone, trained by real processes that may share its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from tests.toy import ToyBackbone
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
-from fewstep.data.batches import Batches
+from fewstep.data.batches import Batch, Batches
 from fewstep.experiment.sharding import divide
 from fewstep.methods.base import Method
 from fewstep.methods.ladd import LADD
@@ -22,65 +22,71 @@ from fewstep.nets.heads import Heads
 from fewstep.nets.shard import ShardingConfig
 from fewstep.runs import Follower, Run
 from fewstep.train import loop
-from fewstep.train.loop import LoopConfig, Outcome
+from fewstep.train.loop import Hook, LoopConfig, Outcome
 from fewstep.train.optim import Optim, OptimConfig
 from fewstep.train.parts import Stored, files_by_name
-from fewstep.train.ranks import Ranks, started
+from fewstep.train.ranks import Ranks
 
 WHOLE = ShardingConfig()
-DIVIDED = ShardingConfig(mode="parameters")
+OPTIMIZER = ShardingConfig(mode="optimizer")
+PARAMETERS = ShardingConfig(mode="parameters")
+TEACHER = ShardingConfig(mode="parameters", teacher="sharded")
 RATES = {"heads": 1e-4, "student": 1e-5}
 """Those of recipes for large models. Adam divides by the gradient's size, so what is rounded
 differently in a small gradient is a share of the rate."""
 
+BATCHES = Batches(Drawn(), batch_size=6, seed=0, micro_batch=2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What `start` trains, with everything that decides where it ends."""
+    """A run of LADD or SFT of all weights. A step has three micro-batches of two: of two processes
+    one has a repeat that counts nothing, of four one has nothing else."""
 
     method: str = "ladd"
+    sharding: ShardingConfig = WHOLE
     steps: int = 20
-    micro_batch: int = 2
-    """Of batches of 6: two processes have two and one of them, and four have not one each."""
     every: int = 10
+    """Steps between checkpoints."""
+    hooks: tuple[Hook, ...] = ()
+    batches: Callable[[int], Sequence[Batch]] = BATCHES
+
+    def run(self, out: Path, ranks: Ranks) -> Outcome:
+        """Train in a new run, or go on with the one that is there, as one of `ranks`."""
+        torch.set_num_threads(1)
+        ranks = replace(ranks, sharded=self.sharding.on)
+        method, teacher = self.built()
+        if ranks.sharded:
+            divide(method, [teacher], self.sharding, init_device_mesh("cpu", (ranks.count,)))
+        optims = {
+            name: Optim(OptimConfig(lr=RATES[name], clip=0.5), module, total=self.steps)
+            for name, module in method.modules.items() if name in RATES
+        }  # fmt: skip
+        cfg = LoopConfig(steps=self.steps, log_every=5, checkpoint_every=self.every, max_skips=3)
+        there = (out / "config.yaml").is_file()
+        ranks.wait()
+        run = Follower(out)
+        if ranks.first:
+            run = Run.open(out) if there else Run.create(out, "seed: 0\n")
+        ranks.wait()
+        with run:
+            return loop.train(
+                method, self.batches, cfg, run, optims, self.hooks, seed=0, ranks=ranks
+            )
 
     def built(self) -> tuple[Method, ToyBackbone]:
         """The method and its frozen teacher."""
-        teacher = ToyBackbone(seed=0).requires_grad_(False)
-        student = ToyBackbone(seed=1)
-        if self.method == "sft":
-            return SFT(SFTConfig(ema_decay=0.9), student=student), teacher
-        heads = Heads(CFG.heads, width=teacher.width, cond_width=6, count=2, seed=0)
-        return LADD(CFG, student=student, teacher=teacher, heads=heads), teacher
-
-    def optims(self, method: Method) -> dict[str, Optim]:
-        return {
-            name: Optim(OptimConfig(lr=rate, clip=0.5, weight_decay=0.01), method.modules[name],
-                        total=self.steps)
-            for name, rate in RATES.items() if name in method.modules
-        }  # fmt: skip
-
-    def go(self, out: Path, cfg: ShardingConfig, ranks: Ranks, **changes: int) -> Outcome:
-        """Train in the run directory `out`, or go on there, as one of `ranks`."""
-        torch.set_num_threads(1)
-        method, teacher = self.built()
-        if cfg.on:
-            mesh = init_device_mesh("cpu", (ranks.count,))
-            divide(method, [teacher], cfg, mesh)
-        batches = Batches(Drawn(), batch_size=6, seed=0, micro_batch=self.micro_batch)
-        run = Follower(out)
-        if ranks.first:
-            there = (out / "config.yaml").is_file()
-            run = Run.open(out) if there else Run.create(out, "seed: 0\n")
-        ranks.wait()
-        steps = LoopConfig(steps=self.steps, log_every=5, checkpoint_every=self.every, **changes)
-        with run:
-            return loop.train(method, batches, steps, run, self.optims(method), seed=0, ranks=ranks)
-
-    def rank(self, out: Path, cfg: ShardingConfig) -> int:
-        """The same as a process that torchrun has started."""
-        with started("cpu", sharded=cfg.on) as ranks:
-            return 0 if self.go(out, cfg, ranks).finished else 1
+        teacher = ToyBackbone(depth=2, seed=0).requires_grad_(False)
+        student = ToyBackbone(depth=2, seed=1)
+        match self.method:
+            case "ladd":
+                cfg = replace(CFG, layers=(1,))
+                heads = Heads(cfg.heads, width=teacher.width, cond_width=6, count=1, seed=0)
+                return LADD(cfg, student=student, teacher=teacher, heads=heads), teacher
+            case "sft":
+                return SFT(SFTConfig(ema_decay=0.9), student=student), teacher
+            case unknown:
+                raise ValueError(unknown)
 
 
 def saved(checkpoint: Path) -> dict[str, Tensor]:
@@ -96,5 +102,6 @@ def saved(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def largest(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """The largest difference."""
     assert a.keys() == b.keys()
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
