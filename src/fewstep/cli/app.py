@@ -146,8 +146,8 @@ def show_help(verb: str, first: str) -> int:
             )  # fmt: skip
         case "export":
             print_help(
-                ExportRequest, prog, "The model of a run's newest checkpoint, or of that of --step N, "
-                "by one process and on the CPU, whoever has saved it.",
+                ExportRequest, prog, "The model of a run's newest checkpoint, or of step N, by one "
+                "process and on the CPU, whatever number of processes has saved it.",
             )  # fmt: skip
         case "sample":
             print_help(SampleRequest, prog, "Pictures from a model directory.")
