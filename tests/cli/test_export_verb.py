@@ -33,6 +33,7 @@ def test_two_processes_draw_save_and_export_what_one_does(
     values = {
         "optim.student.lr": 1e-5, "optim.heads.lr": 1e-4, "optim.student.warmup": 0,
         "optim.heads.warmup": 0, "method.loss": "softplus", "engine": "plain",
+        "sampling.every": 2,
     }  # fmt: skip
     changed = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     words = ["train", "ladd_shapes", *options, *changed]
@@ -43,7 +44,7 @@ def test_two_processes_draw_save_and_export_what_one_does(
     alone, together = (load_file(run / "model" / WEIGHTS) for run in (one, two))
     assert far(alone, together) <= 1e-6
     assert not any("FSDP" in p.read_text() for p in two.glob("model/*/config.json"))
-    for step in range(3):
+    for step in (0, 2):
         pictures = [read_strip(run / f"samples/step_{step:06d}.png", 2) for run in (one, two)]
         assert torch.allclose(*pictures, rtol=0, atol=1.1 / 255)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.sharding import divide
+from fewstep.methods.ladd import LADD
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.shard import ShardingConfig, held, reshard, whole
 from fewstep.recipes.dopsd import dopsd_shapes
@@ -23,7 +24,7 @@ from fewstep.train.ranks import Ranks, started
 from fewstep.train.step import run_step
 
 
-def test_what_each_of_three_holds(tmp_path: Path) -> None:
+def test_what_each_of_three_holds() -> None:
     """Of 16 rows 6, 6 and 4; one row is the first one's; of the frozen teacher's blocks too."""
 
     def rank(rank: int) -> int:
@@ -53,7 +54,7 @@ def test_what_each_of_three_holds(tmp_path: Path) -> None:
     assert forks.run(3, rank) == [0, 0, 0]
 
 
-def test_whole_weights_are_given_back(tmp_path: Path) -> None:
+def test_whole_weights_are_given_back() -> None:
     """Where the mode keeps them from a forward on: at the end of a step, and when asked."""
     with started("cpu", sharded=True) as ranks:
         method, _ = Training().built()
@@ -75,8 +76,17 @@ def test_whole_weights_are_given_back(tmp_path: Path) -> None:
         # the student has a forward and no backward in a step of the heads alone
         assert run_step(method, [batch], optims, {}, seed=0, step=0, ranks=ranks) is None
         assert optims["student"].updates == 0 and kinds() == {True}
+        assert isinstance(method, LADD)
+        real, needed = method.student_loss, list[bool]()
+
+        def student_loss(*args: Any, **more: Any) -> Any:
+            needed.extend(p.requires_grad for p in method.heads.parameters())
+            return real(*args, **more)
+
+        method.student_loss = student_loss
         assert run_step(method, [batch], optims, {}, seed=0, step=1, ranks=ranks) is None
         assert optims["student"].updates == 1 and kinds() == {True}
+        assert set(needed) == {False}  # they have moved
         assert all(p.requires_grad for o in optims.values() for p in o.parameters.values())
 
 

@@ -66,6 +66,7 @@ def run_phases(
     device: torch.device | str,
     ranks: Ranks,
 ) -> str | None:
+    """`run_step`, which may leave sharded weights gathered and without need of a gradient."""
     total = sum(len(batch) for batch in batches)
     moved = [(batch.to(device), len(batch) / total) for batch in ranks.share(batches)]
     moved += [(batch.to(device), 0.0) for batch in ranks.padding(batches)]
