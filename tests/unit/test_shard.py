@@ -120,3 +120,9 @@ def test_what_cannot_be_sharded_is_refused() -> None:
         tuned, retention=replace(tuned.retention, every=5), data=replace(tuned.data, folder=folder)
     )
     refused(tuned, PARAMETERS, r"retention\.every = 5 looks with one process")
+    tuned = replace(
+        tuned, retention=replace(tuned.retention, every=0), data=replace(tuned.data, prior_size=4)
+    )
+    assert replace(tuned, sharding=PARAMETERS).sharding.on
+    few = replace(tuned, data=replace(tuned.data, prior_size=3))
+    refused(few, PARAMETERS, r"data\.prior_size = 3 may leave a micro-batch without")

@@ -31,9 +31,7 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import (
-    INTERRUPTED, commands, curating, exporting, opening, precomputing, sampling
-)
+from fewstep.cli import INTERRUPTED, commands, curating, exporting, opening, precomputing, sampling
 from fewstep.cli.options import asked, changed, parse, print_help
 from fewstep.cli.verbs import (
     EvalHelp,

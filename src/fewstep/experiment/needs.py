@@ -135,6 +135,14 @@ def check_sharding(experiment: Experiment) -> None:
             f"sharding.mode is {mode}, but retention.every = {every} looks with one process that "
             "has all weights: set retention.every to 0, or sharding.mode to none"
         )
+    data = experiment.data
+    if data.prior != "none" and data.prior_size < data.batch_size:
+        raise ValueError(
+            f"sharding.mode is {mode}, but data.prior_size = {data.prior_size} may leave a "
+            "micro-batch without a sample of the prior, and its process with fewer passes than the "
+            f"others, which would wait for ever: set data.prior_size to {data.batch_size} or more "
+            "(data.batch_size), or sharding.mode to none"
+        )
 
 
 def check_pictures(experiment: Experiment, *sources: str) -> None:
