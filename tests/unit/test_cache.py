@@ -15,6 +15,7 @@ from fewstep.errors import UserError
 from fewstep.flow.sigmas import grid
 
 
+@pytest.mark.fault(16)
 def test_trap35_another_key_is_refused_field_by_field(tmp_path: Path) -> None:
     precompute(CFG, ToyFamily(), PROMPTS, tmp_path, directory=tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
@@ -45,6 +46,7 @@ def test_a_shard_without_its_json_is_made_again(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.fault(6, 7)
 @pytest.mark.parametrize("damage", ["flipped", "zeros", "truncated", "empty"])
 def test_trap36_a_damaged_shard_is_named_not_used(tmp_path: Path, damage: str) -> None:
     cache = precompute(CFG, ToyFamily(), PROMPTS, tmp_path)

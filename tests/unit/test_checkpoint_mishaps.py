@@ -110,6 +110,7 @@ def die_at(boundary: int) -> None:
     os.fsync = counted(os.fsync)
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("call", ["fsync", "write_text", "save_file", "rename"])
 def test_full_disk_leaves_the_old_checkpoint(
     tmp_path: Path, game: Game, monkeypatch: pytest.MonkeyPatch, call: str
@@ -167,6 +168,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over(
         checkpoint.newest(tmp_path, lambda _: None)
 
 
+@pytest.mark.fault(5)
 def test_disk_that_is_really_full(tmp_path: Path, game: Game) -> None:
     size = 0
     with small_disk(tmp_path / "disk", "512k") as disk:
