@@ -7,11 +7,12 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests import forks
+from tests import boundaries, forks
 from tests.equivalence.test_ranks import words
 from tests.equivalence.test_resume import rows
 from tests.unit.test_folder import put
@@ -19,10 +20,10 @@ from tests.unit.test_folder import put
 from fewstep.cli import main
 from fewstep.data.batches import Batch
 from fewstep.rng import Rng
-from fewstep.train import loop
+from fewstep.train import checkpoint, loop
 
-HALF = 4
-"""Steps before the kill and after it; checkpoints come every 3, so that one step is lost."""
+HALF = 3
+"""Steps before the kill and after it; checkpoints come every 2, so that one step is lost."""
 
 
 def watch(record: Path, kill_at: int | None) -> None:
@@ -79,16 +80,17 @@ def test_killed_and_started_again_is_the_same_run(
     for i in range(4):
         put(tmp_path / "pictures" / f"{i}.png", f"{i} circles", width=64, height=64, seed=i)
         (tmp_path / "pictures" / f"{i}.enhanced.txt").write_text(f"{i} dogs on white")
-    command = [*words(model, tmp_path, recipe, 4), "--loop.log-every", "1",
-               "--loop.steps", str(2 * HALF), "--loop.checkpoint-every", "3"]  # fmt: skip
+    command = [*words(model, tmp_path, recipe, 4), "--data.batch-size", "4",
+               "--data.samples.prompts", "6", "--loop.log-every", "1",
+               "--loop.steps", str(2 * HALF), "--loop.checkpoint-every", "2"]  # fmt: skip
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert trained(command, straight, tmp_path / "a.jsonl") == 0
     assert trained(command, broken, tmp_path / "b.jsonl", kill_at=HALF) == -signal.SIGKILL
     assert trained(command, broken, tmp_path / "b.jsonl") == 0
 
     expected, found = given(tmp_path / "a.jsonl"), given(tmp_path / "b.jsonl")
-    assert [line["step"] for line in found] == [0, 1, 2, 3, 3, 4, 5, 6, 7]
-    assert found[:3] + found[4:] == expected and found[3] == found[4]
+    assert [line["step"] for line in found] == [0, 1, 2, 2, 3, 4, 5]
+    assert found[:2] + found[3:] == expected and found[2] == found[3]
     assert rows(straight) == rows(broken)
     assert {row["step"] for row in rows(straight)} == set(range(1, 2 * HALF + 1))
     whole, again = tensors(straight), tensors(broken)
@@ -96,3 +98,44 @@ def test_killed_and_started_again_is_the_same_run(
     kinds = {name.split("/")[2].split(".")[0] for name in whole if name.startswith("checkpoints")}
     assert kinds == {"module", "optim"} and any(name.startswith("model/") for name in whole)
     assert [name for name in whole if not torch.equal(whole[name], again[name])] == []
+
+
+@pytest.mark.fault(1)
+@pytest.mark.slow
+def test_killed_in_a_save_and_started_again_by_the_same_command(
+    options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every boundary of a save is in `test_killed_saves`; this is the command itself at two."""
+    counted = tmp_path / "boundaries"
+
+    def command(out: Path, kill_at: int = -1) -> int:
+        def work(_rank: int) -> int:
+            real = checkpoint.save
+
+            def save(folder: Path, progress: checkpoint.Progress, *state: Any, keep: int) -> Path:
+                met = boundaries.kill_at(kill_at if progress.step == 2 else -1)
+                path = real(folder, progress, *state, keep=keep)
+                counted.write_text(str(met()))
+                return path
+
+            checkpoint.save = save
+            return main(["train", "ladd_shapes", *options, "--loop.keep", "1", "--out", str(out)])
+
+        return forks.run(1, work)[0]
+
+    assert command(tmp_path / "straight") == 0
+    total = int(counted.read_text())
+    for kill_at, step in ((total // 3, 1), (total - 1, 2)):
+        out = tmp_path / f"killed_{kill_at}"
+        assert command(out, kill_at) == -signal.SIGKILL
+        [*partial] = out.glob("checkpoints/.step_*")
+        capfd.readouterr()
+        assert command(out) == 0
+        said = capfd.readouterr().out
+        assert f"resumed at step {step} from" in said
+        assert len(partial) == (step == 1)
+        assert all(f"{path} is a checkpoint that was never finished" in said for path in partial)
+        whole, again = tensors(tmp_path / "straight"), tensors(out)
+        assert whole.keys() == again.keys()
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+        assert rows(out) == rows(tmp_path / "straight")

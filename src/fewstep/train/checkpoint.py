@@ -67,6 +67,8 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(".step_*.tmp"):
             shutil.rmtree(left_over)
+        for left_over in folder.glob(".latest.*.tmp"):
+            left_over.unlink()
         temporary.mkdir()
         facts: dict[str, Any] = {}
         still = frozen_of(modules)
