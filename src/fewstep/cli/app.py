@@ -11,8 +11,8 @@
     fewstep demo                               all of it in minutes
 
 `fewstep VERB --help` lists the options. Running a command again goes on where it was stopped. Exit
-codes: 0 done, 2 a mistake that the user can repair (one sentence on stderr), 130 interrupted after
-a checkpoint.
+codes: 0 done, 2 a mistake that the user can repair (one sentence on stderr), 130 interrupted by
+Ctrl-C or SIGTERM, while training after a checkpoint.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
+from fewstep.train.signals import sigterm_is_ctrl_c
 
 VERBS = ("recipes", "train", "sample", "eval", "report", "prompts", "demo")
 HELP = ("-h", "--help")
@@ -59,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for library in (diffusers, transformers):  # bars for loading five small files
         library.utils.logging.disable_progress_bar()
     try:
-        return dispatch(words)
+        with sigterm_is_ctrl_c():
+            return dispatch(words)
     except (UserError, RunError, NotFiniteError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from fewstep.cli.sampling import check_folder, telling
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest
 from fewstep.data.folder_report import brief
-from fewstep.data.told import Told
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.builder import Built, build, prepare
 from fewstep.experiment.codec import to_yaml
@@ -37,7 +37,9 @@ from fewstep.hashing import text_hash
 from fewstep.runs import Follower, Run, check_new
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
-from fewstep.train.ranks import ALONE, Ranks, started
+from fewstep.train.ranks import Ranks, started
+from fewstep.train.signals import stop_requests
+from fewstep.train.start import Start
 
 Make = Callable[[Experiment, Path, Told], Built]
 """What turns a configuration into a run: `build`, or a study's variant of it."""
@@ -93,12 +95,15 @@ def train(
         if ranks.count > 1:
             if make is not build:
                 raise UserError("this study trains in one process; start it without torchrun")
-            return train_together(experiment, out, command, console, ranks, force=force)
-        return train_alone(experiment, out, command, console, make, force=force)
+            with stop_requests(patient=True) as asked:
+                start = Start(ranks, asked)
+                with start.together():
+                    return train_together(experiment, out, command, console, start, force=force)
+        return train_alone(experiment, out, command, console, make, Start(), force=force)
 
 
 def train_together(
-    experiment: Experiment, out: Path, command: str, console: Console, ranks: Ranks, *, force: bool
+    experiment: Experiment, out: Path, command: str, console: Console, start: Start, *, force: bool
 ) -> int:
     """By several processes: the first draws samples, and does all that is written."""
     if experiment.retention.every:
@@ -106,31 +111,33 @@ def train_together(
             f"retention.every is {experiment.retention.every}, but a gauge looks with one process "
             "alone; set it to 0, or start one process"
         )
-    make = partial(build, processes=ranks.count)
-    if ranks.first:
-        return train_alone(experiment, out, command, console, make, ranks, force=force)
-    ranks.wait()  # the first has drawn what samples there were to draw
-    built = make(experiment, out)
-    ranks.wait()  # and has opened the run
+    make = partial(build, processes=start.ranks.count)
+    if start.ranks.first:
+        return train_alone(experiment, out, command, console, make, start, force=force)
+    start.meet()  # the first has drawn what samples there were to draw
+    built = make(experiment, out, start.listening(quiet))
+    start.meet()  # and has opened the run
     outcome = run_loop(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, (),
         seed=experiment.seed, device=built.device, console=Console(quiet=True),
-        ranks=agreed(ranks, experiment, built),
+        ranks=agreed(start, experiment, built), stopping=start.asked,
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
 
 
-def agreed(ranks: Ranks, experiment: Experiment, built: Built) -> Ranks:
-    """The same, once all have found the same to train; RunError where they have not."""
+def agreed(start: Start, experiment: Experiment, built: Built) -> Ranks:
+    """The processes, once all have found the same to train; RunError where they have not."""
+    ranks = start.ranks
     ranks.agree("configuration", text_hash(to_yaml(experiment)))
     ranks.agree("model", built.family.fingerprint())
     ranks.agree("set of samples", text_hash(json.dumps(built.samples_key, sort_keys=True)))
+    start.end()
     return ranks
 
 
 def train_alone(
-    experiment: Experiment, out: Path, command: str, console: Console, make: Make,
-    ranks: Ranks = ALONE, *, force: bool,
+    experiment: Experiment, out: Path, command: str, console: Console, make: Make, start: Start,
+    *, force: bool,
 ) -> int:  # fmt: skip
     """By one process, or by the first of several."""
     check_folder(out)
@@ -141,22 +148,24 @@ def train_alone(
     console.print(f"run {out}: {experiment.loop.steps} steps on {experiment.model}")
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with ProgressLines(console) as told:
-        built = make(experiment, out, told)
-    ranks.wait()
+        built = make(experiment, out, start.listening(told))
+    start.meet()
     for found in built.data_report.values():
         for line in brief(found):
             console.print(line)
-    if (parts := len(built.batches(0))) < ranks.count:
-        console.print(f"warning: a step has {parts} micro-batches for {ranks.count} processes; "
-                      "set data.micro_batch lower, or start fewer")  # fmt: skip
+    if (parts := len(built.batches(0))) < start.ranks.count:
+        console.print(
+            f"warning: a step has {parts} micro-batches for {start.ranks.count} processes; set "
+            "data.micro_batch lower, or start fewer"
+        )
     with open_run(out, experiment, built, command) as run:
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
-        ranks.wait()
+        start.meet()
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
-            ranks=agreed(ranks, experiment, built),
+            ranks=agreed(start, experiment, built), stopping=start.asked,
         )  # fmt: skip
         if not outcome.finished:
             console.print(

@@ -7,6 +7,7 @@ stopped and resumed from a checkpoint ends in the weights of one that was not, b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -104,6 +105,7 @@ def train(
     console: Console | None = None,
     gauge: Gauge | None = None,
     ranks: Ranks = ALONE,
+    stopping: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train to `cfg.steps`, from the newest complete checkpoint of the run if there is one.
 
@@ -112,6 +114,8 @@ def train(
     gauge    comes after the hooks of its steps, may change weights and rates, and may end the run;
              with one process alone
     ranks    of several processes the first has the run and does the hooks; the others follow
+    stopping tells whether this process was asked to stop, where the caller listens to signals;
+             None listens here
 
     SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. Of
     several processes one signal to one of them ends all after the same step, and a second is not
@@ -171,7 +175,10 @@ def train(
         with watch.paused():
             return gauge.look(run, progress.step)
 
-    with line, stop_requests(patient=ranks.count > 1) as stopping:
+    listening = (
+        stop_requests(patient=ranks.count > 1) if stopping is None else nullcontext(stopping)
+    )
+    with line, listening as stopping:
         if found is not None:
             line.say(f"resumed at step {progress.step} from {found}")
         run_hooks()

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from fewstep.errors import UserError
 from fewstep.runs import RunError
@@ -38,6 +39,8 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    store: dist.Store | None = None
+    """By which several processes have found each other."""
 
     @property
     def first(self) -> bool:
@@ -128,8 +131,14 @@ def started(device: str) -> Iterator[Ranks]:
                 "that (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    store.set_timeout(PATIENCE)
+    backend = "nccl" if on_gpus else "gloo"
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count,
+        timeout=PATIENCE,
+    )  # fmt: skip
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(rank, count, dist.PrefixStore("fewstep", store))
     finally:
         dist.destroy_process_group()
