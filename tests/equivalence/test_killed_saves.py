@@ -1,18 +1,19 @@
-"""Killed while it saves, at every moment, a run goes on from its newest whole checkpoint."""
+"""Killed or short of space while it saves, a run goes on from its newest whole checkpoint."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from tests import boundaries
+from tests import boundaries, forks
 from tests.equivalence.test_resume import rows
 from tests.games import Game, assert_same, new_run
 
-from fewstep.runs import Run
+from fewstep.runs import Run, RunError
 from fewstep.train import checkpoint
 
 FIRST, SECOND, STEPS = 2, 4, 5
@@ -73,3 +74,36 @@ def test_trap31_killed_at_every_boundary(tmp_path: Path, monkeypatch: pytest.Mon
     # the first is used as long as the second is not whole, and never after that
     assert len(begun_from) == len(copies) > 40
     assert begun_from == sorted(begun_from) and set(begun_from) == {FIRST, SECOND}
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("size", [100, 30_000])
+def test_a_limit_of_file_sizes_ends_the_run_and_the_old_checkpoint_serves(
+    tmp_path: Path, size: int
+) -> None:
+    """The system's own refusal, at the beginning of a file or in the middle of a large one."""
+    straight = trained(tmp_path / "straight")
+    broken = tmp_path / "broken"
+
+    def work(_rank: int) -> int:
+        """Rows of metrics are short; the limit comes with the second checkpoint."""
+        real = checkpoint.save
+
+        def save(folder: Path, progress: checkpoint.Progress, *state: object, keep: int) -> Path:
+            if progress.step == SECOND:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            return real(folder, progress, *state, keep=keep)  # pyright: ignore
+
+        checkpoint.save = save
+        with pytest.raises(RunError, match=r"could not save .*step_00000004: .*older checkpoints"):
+            trained(broken)
+        return 0
+
+    assert forks.run(1, work) == [0]
+    assert {path.name for path in (broken / "checkpoints").iterdir()} == {"step_00000002", "latest"}
+    assert checkpoint.flaw(broken / "checkpoints/step_00000002") is None
+    resumed = trained(broken)
+    assert f"resumed at step {FIRST} " in resumed.said.getvalue()
+    assert_same(straight.state(), resumed.state())
+    assert rows(broken) == rows(tmp_path / "straight")
