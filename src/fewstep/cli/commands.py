@@ -120,7 +120,7 @@ def train_together(
     outcome = run_loop(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, (),
         seed=experiment.seed, device=built.device, console=Console(quiet=True),
-        ranks=agreed(start, experiment, built), stopping=start.asked,
+        ranks=agreed(start, experiment, built), stopping=start.asked, frozen=built.frozen,
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
 
@@ -165,7 +165,7 @@ def train_alone(
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
-            ranks=agreed(start, experiment, built), stopping=start.asked,
+            ranks=agreed(start, experiment, built), stopping=start.asked, frozen=built.frozen,
         )  # fmt: skip
         if not outcome.finished:
             console.print(

@@ -36,6 +36,7 @@ from fewstep.methods.pso import PSOConfig
 from fewstep.methods.sda import SDAConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.heads import Heads
+from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
@@ -63,6 +64,8 @@ class Built:
     """To be made before training; None without a teacher in context."""
     gauge: Gauge | None = None
     """To be asked while training; None where the experiment wants none."""
+    frozen: Frozen | None = None
+    """The weights that training must leave as they are."""
 
 
 def build(
@@ -94,6 +97,7 @@ def build(
         gauge=make_gauge(
             experiment, family, world, method, optims, folders.trained, run_dir / "samples"
         ),
+        frozen=Frozen(method.modules, [family.backbone, teacher.backbone]),
     )  # fmt: skip
 
 

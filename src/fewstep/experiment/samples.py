@@ -11,6 +11,7 @@ from typing import Any, assert_never
 from fewstep.data import folder_report
 from fewstep.data.batches import Batch, Batches
 from fewstep.data.cache import Key, SampleCache, check_writable
+from fewstep.data.finite import Finite
 from fewstep.data.folder import Folder
 from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
@@ -38,6 +39,7 @@ class Data:
     """What a run is trained on."""
 
     batches: Callable[[int], list[Batch]]
+    """A UserError names a sample that is not finite."""
     key: Key
     """What decided it: a run that goes on must find the same."""
     report: dict[str, Any]
@@ -59,7 +61,7 @@ def data_of(
         prior, own = found
         batches = WithPrior(batches, prior)
         key = {**key, "prior_size": cfg.prior_size, **{f"prior {k}": v for k, v in own.items()}}
-    return Data(batches=batches, key=key, report=report)
+    return Data(batches=Finite(batches), key=key, report=report)
 
 
 def part_of(cfg: DataConfig, processes: int) -> int:

@@ -18,6 +18,7 @@ from fewstep.methods.base import Method
 from fewstep.runs import Follower, Run, RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
+from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
 from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
@@ -106,6 +107,7 @@ def train(
     gauge: Gauge | None = None,
     ranks: Ranks = ALONE,
     stopping: Callable[[], bool] | None = None,
+    frozen: Frozen | None = None,
 ) -> Outcome:
     """Train to `cfg.steps`, from the newest complete checkpoint of the run if there is one.
 
@@ -116,11 +118,13 @@ def train(
     ranks    of several processes the first has the run and does the hooks; the others follow
     stopping tells whether this process was asked to stop, where the caller listens to signals;
              None listens here
+    frozen   is looked at before each checkpoint
 
     SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. Of
     several processes one signal to one of them ends all after the same step, and a second is not
     heard.
-    Raises NotFiniteError, and RunError where the run directory cannot be read or written.
+    Raises NotFiniteError, and RunError where the run directory cannot be read or written or where
+    frozen weights have changed.
     """
     console = Console() if console is None else console
     progress = Progress()
@@ -156,6 +160,8 @@ def train(
         nonlocal saved
         if unlogged:
             write_row()
+        if frozen is not None:
+            frozen.check(progress.step, ranks)
         if ranks.first:
             checkpoint.save(run.checkpoints, progress, method.modules, optims, keep=cfg.keep)
         saved = progress.step
