@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -142,7 +142,10 @@ class SampleCache:
         for index in range(shards):
             path = shard_path(directory, index)
             rows = verified_rows(path)
-            opened = safe_open(path, framework="pt")
+            try:
+                opened = safe_open(path, framework="pt")
+            except SafetensorError as error:  # its sum fits: it was written by something else
+                raise UserError(f"the shard {path} is damaged ({error}); {remedy(path)}") from None
             self.files.append(opened)
             lengths = opened.get_tensor("lengths").tolist()
             offsets = [0, *accumulate(lengths)]
@@ -167,17 +170,22 @@ class SampleCache:
 
 def verified_rows(path: Path) -> list[Row]:
     """The rows of a shard whose bytes are what was written."""
-    remedy = f"delete {path.with_suffix('.json')} and run the same command to make it again"
     try:
         facts = json.loads(path.with_suffix(".json").read_bytes())
         data = path.read_bytes()
         rows = [Row(**row) for row in facts["rows"]]
         size, expected = facts["size"], facts["crc32"]
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; {remedy}") from None
+        raise UserError(f"{error.filename} is missing; {remedy(path)}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path.with_suffix('.json')} is damaged ({error}); {remedy}") from None
+        raise UserError(
+            f"{path.with_suffix('.json')} is damaged ({error}); {remedy(path)}"
+        ) from None
     if len(data) != size or zlib.crc32(data) != expected:
         why = f"{len(data)} of {size} bytes" if len(data) != size else "its crc32 differs"
-        raise UserError(f"the shard {path} is damaged ({why}); {remedy}")
+        raise UserError(f"the shard {path} is damaged ({why}); {remedy(path)}")
     return rows
+
+
+def remedy(path: Path) -> str:
+    return f"delete {path.with_suffix('.json')} and run the same command to make it again"

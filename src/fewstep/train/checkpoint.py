@@ -128,6 +128,8 @@ def flaw(path: Path) -> str | None:
         if (written := json.loads((path / "state.json").read_bytes())["format"]) != FORMAT:
             return f"it has format {written}, and this version reads {FORMAT}"
         for name, expected in manifest.items():
+            if Path(name).name != name:
+                return f"its manifest lists {name!r}, which is no name of a file in it"
             file = path / name
             if (size := file.stat().st_size) != expected["size"]:
                 return f"{name} has {size} bytes instead of {expected['size']}"
