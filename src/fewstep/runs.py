@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,8 @@ class Run:
     def __init__(self, directory: Path) -> None:
         """Use `Run.create` or `Run.open`."""
         self.directory = directory
+        self.watchers: list[Callable[[Mapping[str, Any]], None]] = []
+        """Each is told every row that was written."""
         self._metrics: int | None = None
         try:
             self._lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -232,6 +234,8 @@ class Run:
                 f"could not log to {self.metrics_path}: {error.strerror or error}; "
                 "the rows before are kept, free some space and run the same command again"
             ) from error
+        for watcher in self.watchers:
+            watcher(row)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every row, oldest first."""

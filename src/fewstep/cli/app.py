@@ -48,6 +48,7 @@ from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
 from fewstep.train.signals import sigterm_is_ctrl_c
+from fewstep.train.viewers import ViewerName
 
 VERBS = ("recipes", "train", "sample", "eval", "report", "prompts", "demo")
 HELP = ("-h", "--help")
@@ -153,6 +154,7 @@ class Invocation:
     out: Path
     dry_run: bool
     force: bool
+    track: ViewerName | None
 
 
 def parse_train(words: list[str]) -> Invocation:
@@ -173,7 +175,8 @@ def parse_train(words: list[str]) -> Invocation:
             )
     source = name or f"--config {own.config}"
     experiment = changed(default, fields, f"fewstep train {source}")
-    return Invocation(experiment, own.out or Path(f"runs/{label}"), own.dry_run, own.force)
+    out = own.out or Path(f"runs/{label}")
+    return Invocation(experiment, out, own.dry_run, own.force, own.track)
 
 
 def train(words: list[str], console: Console) -> int:
@@ -181,7 +184,9 @@ def train(words: list[str], console: Console) -> int:
     wanted = parse_train(words)
     if wanted.dry_run:
         return commands.describe(wanted.experiment, wanted.out, console)
-    return commands.train(wanted.experiment, wanted.out, command, console, force=wanted.force)
+    return commands.train(
+        wanted.experiment, wanted.out, command, console, force=wanted.force, track=wanted.track
+    )
 
 
 def one_run(words: list[str]) -> Path:
@@ -217,7 +222,7 @@ def demo(words: list[str], console: Console) -> int:
     if wanted.dry_run:
         return commands.describe(wanted.experiment, wanted.out, console)
     return (
-        commands.train(wanted.experiment, wanted.out, command, console)
+        commands.train(wanted.experiment, wanted.out, command, console, track=wanted.track)
         or evaluate([str(wanted.out)], console)
         or commands.report(ReportRequest(runs=(wanted.out,)), console)
     )

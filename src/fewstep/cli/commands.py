@@ -40,6 +40,7 @@ from fewstep.train.progress import ProgressLines
 from fewstep.train.ranks import Ranks, started
 from fewstep.train.signals import stop_requests
 from fewstep.train.start import Start
+from fewstep.train.viewers import ViewerName, watching
 
 Make = Callable[[Experiment, Path, Told], Built]
 """What turns a configuration into a run: `build`, or a study's variant of it."""
@@ -87,10 +88,11 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
 
 def train(
     experiment: Experiment, out: Path, command: str, console: Console, make: Make = build,
-    *, force: bool = False,
+    *, force: bool = False, track: ViewerName | None = None,
 ) -> int:  # fmt: skip
     """Train or go on training, then write the student as a model directory in the run; `force`
-    does so by a teacher that fails its check. Under torchrun by all of its processes."""
+    does so by a teacher that fails its check, and `track` is a viewer of its metrics. Under torchrun
+    by all of its processes."""
     with started(experiment.device) as ranks:
         if ranks.count > 1:
             if make is not build:
@@ -98,13 +100,18 @@ def train(
             with stop_requests(patient=True) as asked:
                 start = Start(ranks, asked)
                 with start.together():
-                    return train_together(experiment, out, command, console, start, force=force)
-        return train_alone(experiment, out, command, console, make, Start(), force=force)
+                    return train_together(
+                        experiment, out, command, console, start, force=force, track=track
+                    )
+        return train_alone(
+            experiment, out, command, console, make, Start(), force=force, track=track
+        )
 
 
 def train_together(
-    experiment: Experiment, out: Path, command: str, console: Console, start: Start, *, force: bool
-) -> int:
+    experiment: Experiment, out: Path, command: str, console: Console, start: Start, *, force: bool,
+    track: ViewerName | None,
+) -> int:  # fmt: skip
     """By several processes: the first draws samples, and does all that is written."""
     if experiment.retention.every:
         raise UserError(
@@ -113,7 +120,9 @@ def train_together(
         )
     make = partial(build, processes=start.ranks.count)
     if start.ranks.first:
-        return train_alone(experiment, out, command, console, make, start, force=force)
+        return train_alone(
+            experiment, out, command, console, make, start, force=force, track=track
+        )
     start.meet()  # the first has drawn what samples there were to draw
     built = make(experiment, out, start.listening(quiet))
     start.meet()  # and has opened the run
@@ -137,7 +146,7 @@ def agreed(start: Start, experiment: Experiment, built: Built) -> Ranks:
 
 def train_alone(
     experiment: Experiment, out: Path, command: str, console: Console, make: Make, start: Start,
-    *, force: bool,
+    *, force: bool, track: ViewerName | None,
 ) -> int:  # fmt: skip
     """By one process, or by the first of several."""
     check_folder(out)
@@ -158,7 +167,7 @@ def train_alone(
             f"warning: a step has {parts} micro-batches for {start.ranks.count} processes; set "
             "data.micro_batch lower, or start fewer"
         )
-    with open_run(out, experiment, built, command) as run:
+    with open_run(out, experiment, built, command) as run, watching(run, track, console):
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
         start.meet()
