@@ -119,7 +119,9 @@ def table(outcomes: Outcomes) -> str:
     lines = ["| # | Fault | What must happen | Tests | Cases |", "|---|---|---|---|---|"]
     for n, (fault, expected) in FAULTS.items():
         cases = outcomes.of(n)
-        tests = "<br>".join(f"`{test}`" for test in sorted({node.partition("[")[0] for node in cases}))
+        tests = "<br>".join(
+            f"`{test}`" for test in sorted({node.partition("[")[0] for node in cases})
+        )
         lines.append(f"| {n} | {fault} | {expected} | {tests} | {outcome(cases)} |")
     return "\n".join(lines)
 
@@ -176,9 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = Outcomes()
     pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", "tests"], plugins=[outcomes])
     value = record(outcomes, args.results)
-    page = PAGE.format(
-        command=COMMAND, value=value, count=len(FAULTS), table=table(outcomes)
-    )
+    page = PAGE.format(command=COMMAND, value=value, count=len(FAULTS), table=table(outcomes))
     write_atomic(args.docs / "faults.md", page.encode())
     print(f"{value} of {len(FAULTS)}; wrote {args.docs / 'faults.md'}")
     return 0 if value == len(FAULTS) else 1

@@ -74,9 +74,7 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.fault(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["ladd_shapes", "sda_shapes", "dopsd_shapes"])
-def test_killed_and_started_again_is_the_same_run(
-    recipe: str, model: Path, tmp_path: Path
-) -> None:
+def test_killed_and_started_again_is_the_same_run(recipe: str, model: Path, tmp_path: Path) -> None:
     for i in range(4):
         put(tmp_path / "pictures" / f"{i}.png", f"{i} circles", width=64, height=64, seed=i)
         (tmp_path / "pictures" / f"{i}.enhanced.txt").write_text(f"{i} dogs on white")

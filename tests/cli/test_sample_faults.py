@@ -96,3 +96,48 @@ def test_a_picture_whose_context_is_not_finite_is_named(
     said = error(capsys)
     [picture] = read(tmp_path / "pictures").pictures
     assert f"the context of sample {picture.content} is not finite" in said
+
+
+ODD = ["\U0001f431 on a mat", "\u05e9\u05dc\u05d5\u05dd on the left", "a cat", "a dog", "a dog",
+       "", "   ", "a bus", "a fox", "word " * 600]  # fmt: skip
+
+
+@pytest.mark.fault(19)
+def test_odd_prompts_of_a_file_are_told_and_trained_on_once(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "prompts.txt", tmp_path / "run"
+    file.write_text("\ufeff" + "\r\n".join(ODD), encoding="utf-8")
+    words = [
+        "train", "ladd_shapes", *options, "--engine", "plain", "--world", "none",
+        "--data.prompts-file", str(file), "--data.samples.prompts", "7", "--loop.steps", "1",
+        "--data.directory", str(tmp_path / "samples"), "--out", str(out),
+    ]  # fmt: skip
+    warning = "warning: of the 60"
+    assert main([*words, "--dry-run"]) == 0
+    assert f"# {warning}" in capsys.readouterr().out
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert (
+        said.count(warning) == 1
+        and "tokens of the prompt 'word word" in said
+        and "the model reads 224" in said
+    )
+    [shard] = (tmp_path / "samples").glob("shard_*.json")
+    rows = json.loads(shard.read_bytes())["rows"]
+    good = [text.strip() for text in dict.fromkeys(ODD) if text.strip()]
+    assert [row["prompt"] for row in rows] == good
+    assert len({row["id"] for row in rows}) == len(good) == 7
+
+
+@pytest.mark.fault(19)
+def test_lines_that_are_no_text_are_named(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"\n".join([b"a cat", b"\xff\xfe", b"a dog", b"caf\xe9"]))
+    words = ["train", "ladd_shapes", *options, "--world", "none", "--data.prompts-file", str(file)]
+    assert main([*words, "--out", str(tmp_path / "run"), "--dry-run"]) == 2
+    said = error(capsys)
+    assert "data.prompts_file: 2 lines of the prompts file" in said
+    assert "are not UTF-8 (line 2, 4); `fewstep prompts" in said

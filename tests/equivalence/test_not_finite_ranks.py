@@ -99,4 +99,6 @@ def test_both_stop_after_as_many_as_are_allowed(
     codes, held = trained(model, tmp_path, "heads", range(2, STEPS), "--loop.max-skips", "2")
     assert codes == [2, 2] and not any(path.exists() for path in held)
     said = capfd.readouterr().err
-    assert said.count("error: stopped at step 3: the loss of phase 'heads' was not finite in 2") == 2
+    assert (
+        said.count("error: stopped at step 3: the loss of phase 'heads' was not finite in 2") == 2
+    )

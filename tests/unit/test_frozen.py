@@ -75,7 +75,9 @@ def test_no_checkpoint_stands_on_a_teacher_that_has_changed(tmp_path: Path) -> N
                 game.method.teacher.blocks[1][0].weight[0, 0].mul_(1.001)  # pyright: ignore
 
     with new_run(tmp_path / "r") as run:
-        with pytest.raises(RunError, match=r"at step 4 .*: blocks\.1\.0\.weight has changed \(1 of"):
+        with pytest.raises(
+            RunError, match=r"at step 4 .*: blocks\.1\.0\.weight has changed \(1 of"
+        ):
             train(game, run, [loop.every(1, spoil)])
         assert {p.name for p in run.checkpoints.glob("step_*")} == {"step_00000002"}
     again = Game(steps=6)

@@ -147,7 +147,8 @@ def test_a_manifest_does_not_lead_out_of_its_checkpoint(name: str, tmp_path: Pat
 
 @pytest.mark.fault(17)
 @pytest.mark.parametrize(
-    "weights", [WEIGHTS, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"]
+    "weights",
+    [WEIGHTS, "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"],
 )
 def test_an_index_of_weights_does_not_lead_out_of_its_model(
     weights: str, whole: Path, tmp_path: Path

@@ -28,7 +28,7 @@ from fewstep.experiment.export import export, export_adapter
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, make_world, model_path
 from fewstep.experiment.outline import outline
-from fewstep.experiment.prompts import check_prompts
+from fewstep.experiment.prompts import check_prompts, cut_off
 from fewstep.experiment.retention import of_best, outside_prompts
 from fewstep.experiment.teacher_check import ensure_teacher
 from fewstep.experiment.trees import file_of
@@ -67,6 +67,8 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
     else:
         family, teacher = (outline(path) for path in paths.values())
         prepare(experiment, family, teacher, world, torch.device("meta"))
+        for line in cut_off(experiment, world, family):
+            console.print(f"# {line}")
         for line in find_folders(experiment, family).lines():
             console.print(f"# {line}")
     if experiment.checks_teacher():
@@ -120,9 +122,7 @@ def train_together(
         )
     make = partial(build, processes=start.ranks.count)
     if start.ranks.first:
-        return train_alone(
-            experiment, out, command, console, make, start, force=force, track=track
-        )
+        return train_alone(experiment, out, command, console, make, start, force=force, track=track)
     start.meet()  # the first has drawn what samples there were to draw
     built = make(experiment, out, start.listening(quiet))
     start.meet()  # and has opened the run
@@ -159,6 +159,8 @@ def train_alone(
     with ProgressLines(console) as told:
         built = make(experiment, out, start.listening(told))
     start.meet()
+    for line in built.warnings:
+        console.print(line)
     for found in built.data_report.values():
         for line in brief(found):
             console.print(line)

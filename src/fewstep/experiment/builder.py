@@ -17,7 +17,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, load_family, make_world
 from fewstep.experiment.preview import Preview
-from fewstep.experiment.prompts import check_prompts
+from fewstep.experiment.prompts import check_prompts, cut_off
 from fewstep.experiment.retention import make_gauge
 from fewstep.experiment.samples import check_samples, data_of
 from fewstep.experiment.teacher_check import TeacherCheck, teacher_check
@@ -60,6 +60,8 @@ class Built:
     device: torch.device
     data_report: dict[str, Any] = field(default_factory=dict)
     """What was found in folders of pictures, as JSON; empty without one."""
+    warnings: Sequence[str] = ()
+    """Of prompts that the model does not read to their end."""
     check: TeacherCheck | None = None
     """To be made before training; None without a teacher in context."""
     gauge: Gauge | None = None
@@ -92,6 +94,7 @@ def build(
         family=family, teacher=teacher, world=world, method=method,
         batches=data.batches, samples_key=data.key, data_report=data.report, optims=optims,
         device=device,
+        warnings=cut_off(experiment, world, family),
         hooks=[every(experiment.sampling.every, preview, at_start=True)],
         check=teacher_check(experiment, family, world, folders.trained),
         gauge=make_gauge(
