@@ -94,7 +94,7 @@ def test_all_processes_hear_of_the_copy_that_has_changed() -> None:
             frozen = Frozen({}, [teacher])
             frozen.check(1, ranks)
             teacher.bias.data += rank
-            with pytest.raises(RunError, match="at step 2 .* bias has changed"):
+            with pytest.raises(RunError, match=r"at step 2 .* bias has changed"):
                 frozen.check(2, ranks)
         return 0
 

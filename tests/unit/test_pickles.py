@@ -1,4 +1,4 @@
-"""Nothing is loaded by pickle, whatever a file is called; no list of files leads out of its folder."""
+"""Nothing is loaded by pickle, whatever a file is called, and no list leads out of its folder."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_as_a_model(write: Writer, name: str, whole: Path, tmp_path: Path, marke
     model = Path(shutil.copytree(whole, tmp_path / "model"))
     (model / name).with_suffix(".safetensors").unlink()
     write(model / name, marker)
-    with pytest.raises(UserError, match="is broken or cut short|has no safetensors file"):
+    with pytest.raises(UserError, match=r"is broken or cut short|has no safetensors file"):
         ZImage.load(model)
     assert not marker.exists()
 

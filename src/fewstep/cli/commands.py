@@ -178,6 +178,8 @@ def train_alone(
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
             ranks=agreed(start, experiment, built), stopping=start.asked, frozen=built.frozen,
         )  # fmt: skip
+        if built.recomputed is not None:
+            console.print(f"{built.recomputed.again} blocks were computed again on the way back")
         if not outcome.finished:
             console.print(
                 f"interrupted after step {outcome.step}, which is saved; the same command goes on"

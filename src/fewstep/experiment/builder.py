@@ -24,6 +24,7 @@ from fewstep.experiment.teacher_check import TeacherCheck, teacher_check
 from fewstep.experiment.trees import make_sda, student_of, trainable
 from fewstep.experiment.tuning import make_tuning
 from fewstep.families.base import Cond, Family
+from fewstep.families.recompute import Recompute, recompute
 from fewstep.families.zimage import ZImage
 from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
@@ -68,6 +69,9 @@ class Built:
     """To be asked while training; None where the experiment wants none."""
     frozen: Frozen | None = None
     """The weights that training must leave as they are."""
+    recomputed: Recompute | None = None
+    """Counts blocks that are computed again; None where the experiment asks for no recomputation.
+    """
 
 
 def build(
@@ -85,6 +89,7 @@ def build(
     teacher = family
     if experiment.teacher is not None:
         teacher = load_family(experiment.teacher, device, experiment.dtype, experiment.engine)
+    recomputed = recompute(family, teacher) if experiment.recompute else None
     world = make_world(experiment)
     method, optims = prepare(experiment, family, teacher, world, device)
     folders = find_folders(experiment, family)
@@ -100,6 +105,7 @@ def build(
         gauge=make_gauge(
             experiment, family, world, method, optims, folders.trained, run_dir / "samples"
         ),
+        recomputed=recomputed,
         frozen=Frozen(method.modules, [family.backbone, teacher.backbone]),
     )  # fmt: skip
 

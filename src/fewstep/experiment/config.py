@@ -172,6 +172,9 @@ class Experiment:
     """How the transformer runs: by its own code; by dense code, with products in bfloat16 where the
     processor is fast at them and in float32 elsewhere; or by the latter through torch.compile,
     which costs a minute or two at the start."""
+    recompute: bool = False
+    """Activation checkpointing: blocks keep no activations and are computed again on the way back,
+    which takes less memory and about a third more time. With engine plain alone."""
     threads: int | None = None
     """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
 

@@ -14,7 +14,6 @@ from fewstep.families.zimage import ZImage
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
 
-
 SHOWN = 8
 """Lines of a file that a message names."""
 
