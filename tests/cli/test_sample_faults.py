@@ -10,14 +10,26 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from tests.said import error
+from tests.tiny import tiny_zimage
 from tests.unit.test_folder import put, read
 
 from fewstep.cli import INTERRUPTED, main
 from fewstep.data.cache import Row, write_shard
 from fewstep.data.picture_cache import checksum
+from fewstep.data.scale import LEAST, MOST, SHIFT, check_scale
+from fewstep.experiment.models import load_family
 from fewstep.families.base import Cond
 from fewstep.families.zimage import ZImageBackbone
 from fewstep.runs import read_metrics
+from fewstep.worlds.shapes.world import Shapes
+
+
+def rescaled(shard: Path, scale: float, shift: float) -> None:
+    """All latents of a shard in other units, under a checksum that fits."""
+    tensors, facts = load_file(shard), json.loads(shard.with_suffix(".json").read_bytes())
+    tokens = tensors["tokens"].split(tensors["lengths"].tolist())
+    rows = [Row(**each) for each in facts["rows"]]
+    write_shard(shard, rows, scale * tensors["x0"] + shift, Cond(tuple(tokens)))
 
 
 def rewrite(shard: Path, change: str, row: int) -> Row:
@@ -141,3 +153,48 @@ def test_lines_that_are_no_text_are_named(
     said = error(capsys)
     assert "data.prompts_file: 2 lines of the prompts file" in said
     assert "are not UTF-8 (line 2, 4); `fewstep prompts" in said
+
+
+@pytest.mark.fault(15)
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "shift"), [(2.77, 0.0), (0.02, 0.0), (1.0, 1.0)])
+def test_samples_in_other_units_are_refused_with_their_statistics(
+    scale: float, shift: float, options: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """As an autoencoder's scale of 0.36 that was left out, one that came in twice, and a shift."""
+    samples = tmp_path / "samples"
+    words = ["train", "ladd_shapes", *options, "--engine", "plain", "--data.directory",
+             str(samples), "--out", str(tmp_path / "run")]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewstep.cli.commands.open_run", stop)
+        assert main(words) == INTERRUPTED
+    [shard] = samples.glob("shard_*.safetensors")
+    x0 = load_file(shard)["x0"]
+    rescaled(shard, scale, shift)
+    capsys.readouterr()
+    assert main(words) == 2
+    size = float((scale * x0 + shift).square().mean().sqrt())
+    said = error(capsys)
+    assert f"the latents in {samples} are of another scale than the model's" in said
+    assert f"root mean square is {size:.3g} (about 1" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault(15)
+def test_no_set_of_pictures_or_samples_is_near_a_limit() -> None:
+    """Shapes as it comes, of sets that are as far out as can be; and weights that are random."""
+    world, family = Shapes(), load_family("shapes", torch.device("cpu"))
+    truth = world.truth(world.prompts("train", 16), range(16))
+    odd = [truth, torch.zeros_like(truth[:2]), torch.ones_like(truth[:2]), torch.rand(4, 3, 64, 64)]
+    for images in odd:
+        size, mean = size_and_mean(family.encode_image(images))
+        assert 0.5 < size < MOST / 1.5 and abs(mean) < SHIFT / 2
+    for seed in range(3):
+        size, _ = size_and_mean(tiny_zimage(seed).encode_image(truth))
+        assert LEAST * 2 < size < MOST
+
+
+def size_and_mean(x0: torch.Tensor) -> tuple[float, float]:
+    check_scale([*x0], "the latents")
+    return float(x0.square().mean().sqrt()), float(x0.mean())

@@ -70,9 +70,7 @@ def slopes(recipe: str, adapter: AdapterConfig | None, *, checkpointed: bool):
     found: dict[str, Tensor] = {}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         for phase in method.phases(1):
-            accumulate(
-                phase, [batch], optims[phase.name], total=2, seed=0, step=1, device="cpu"
-            )
+            accumulate(phase, [batch], optims[phase.name], total=2, seed=0, step=1, device="cpu")
             found |= {
                 f"{phase.name}: {name}": p.grad.clone()
                 for name, p in optims[phase.name].parameters.items()
@@ -121,6 +119,14 @@ def test_a_model_that_has_none_is_refused() -> None:
 def test_engines_that_keep_activations_are_refused(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "ladd_shapes", "--engine", engine, "--recompute", "--out", str(tmp_path / "r")]
+    words = [
+        "train",
+        "ladd_shapes",
+        "--engine",
+        engine,
+        "--recompute",
+        "--out",
+        str(tmp_path / "r"),
+    ]
     assert main([*words, "--dry-run"]) == 2
     assert f"recompute is true, but engine {engine} keeps its activations" in error(capsys)

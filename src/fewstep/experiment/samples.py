@@ -20,6 +20,7 @@ from fewstep.data.pictures import LIBRARY
 from fewstep.data.precompute import precompute
 from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
+from fewstep.data.scale import ENOUGH, check_scale
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import DataConfig, Experiment
@@ -152,6 +153,8 @@ def pictures_of(
         folder.cfg, family, PictureCache(root / "pictures"), spelled=spelled, facts=facts
     )
     pictures = read_pictures(folder, encoding, told)
+    latents = [encoding.latent(picture) for picture in folder.pictures[:ENOUGH]]
+    check_scale([pictures.read(x0) for x0 in latents], f"the latents of {folder.cfg.path}")
     rows = [(p.content, p.fit.size, p.repeats) for p in folder.pictures]
     # without further prompts as it was before there were any: runs of then go on
     captions = [(p.captions, p.enhanced, *p.prompts) for p in folder.pictures]
@@ -171,10 +174,13 @@ def teacher_samples(
     cfg, prompts = experiment.data.samples, training_prompts(experiment, world)
     root, directory = places(experiment)
     shown = None if world is None else world.in_context
-    return precompute(
+    cache = precompute(
         cfg, family, prompts, root, shown=shown, facts=facts(experiment, family, world, prompts),
         directory=directory, told=told,
     )  # fmt: skip
+    x0, _ = cache.take(range(min(ENOUGH, len(cache))))
+    check_scale([*x0], f"the latents in {cache.directory}")
+    return cache
 
 
 def places(experiment: Experiment) -> tuple[Path, Path | None]:
