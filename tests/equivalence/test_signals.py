@@ -77,8 +77,10 @@ def test_while_samples_are_drawn(rank: int, model: Path, tmp_path: Path) -> None
 
 
 MOMENTS: dict[str, tuple[type | ModuleType, str]] = {
-    "preview": (Preview, "__call__"), "save": (checkpoint, "save"), "opening": (commands, "open_run")
-}  # fmt: skip
+    "preview": (Preview, "__call__"),
+    "save": (checkpoint, "save"),
+    "opening": (commands, "open_run"),
+}
 
 
 @pytest.mark.fault(4)

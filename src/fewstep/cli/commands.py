@@ -93,8 +93,8 @@ def train(
     *, force: bool = False, track: ViewerName | None = None,
 ) -> int:  # fmt: skip
     """Train or go on training, then write the student as a model directory in the run; `force`
-    does so by a teacher that fails its check, and `track` is a viewer of its metrics. Under torchrun
-    by all of its processes."""
+    does so by a teacher that fails its check, and `track` is a viewer of its metrics. Under
+    torchrun by all of its processes."""
     with started(experiment.device) as ranks:
         if ranks.count > 1:
             if make is not build:
