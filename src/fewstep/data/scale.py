@@ -31,6 +31,8 @@ def check_scale(latents: Sequence[Latent], what: str) -> None:
     """UserError where these latents, each (c, h, w), cannot be the model's own; `what` names
     them."""
     values = torch.cat([x.float().flatten(1) for x in latents[:ENOUGH]], 1)
+    if not values.isfinite().all():
+        return  # which sample that is, is told when it comes (`data.finite`)
     size, mean = float(values.square().mean().sqrt()), float(values.mean())
     if LEAST <= size <= MOST and abs(mean) <= SHIFT:
         return
