@@ -57,8 +57,8 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "memory_growth_with_k": ("what autograd holds at 16 states over 2 states of D-OPSD", "<= 1.02", "benchmarks.dopsd run memory"),
   },
   "survive": {
-    "faults_passed": ("of the twenty fault tests, how many pass", ">= 20", "pytest"),
-    "resume_bitwise": ("methods whose resumed run equals the uninterrupted one bit for bit, of 3", ">= 3", "pytest"),
+    "faults_passed": ("of the twenty fault tests, how many pass", ">= 20", "benchmarks.faults"),
+    "resume_bitwise": ("methods whose resumed run equals the uninterrupted one bit for bit, of 3", ">= 3", "benchmarks.faults"),
     "rank_difference": ("largest difference of a weight between 1, 2 and 4 ranks after 20 steps", "<= 0.000001", "pytest"),
     "precompute_identical": ("whether 10,000 samples of workers that come, go and die equal those of one, byte for byte", ">= 1", "benchmarks.precompute"),
     "soak_identical": ("whether an hour of kills and restarts ends in the weights of a quiet run", ">= 1", "benchmarks.soak"),

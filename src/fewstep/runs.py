@@ -13,12 +13,13 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fewstep import jsonl
+from fewstep.disk import sync
 from fewstep.errors import UserError
 from fewstep.machine import environment
 
@@ -63,15 +64,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         temporary.replace(path)
-        # The new name itself is only safe once the folder has been written.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)  # the new name itself is safe only then
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -140,6 +135,8 @@ class Run:
     def __init__(self, directory: Path) -> None:
         """Use `Run.create` or `Run.open`."""
         self.directory = directory
+        self.watchers: list[Callable[[Mapping[str, Any]], None]] = []
+        """Each is told every row that was written."""
         self._metrics: int | None = None
         try:
             self._lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -234,6 +231,8 @@ class Run:
                 f"could not log to {self.metrics_path}: {error.strerror or error}; "
                 "the rows before are kept, free some space and run the same command again"
             ) from error
+        for watcher in self.watchers:
+            watcher(row)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every row, oldest first."""

@@ -178,6 +178,7 @@ def test_another_configuration_for_a_run_is_refused(
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.fault(16)
 def test_samples_of_another_teacher_are_refused(
     options: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

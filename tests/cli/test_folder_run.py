@@ -71,7 +71,7 @@ def test_what_the_model_does_not_hear_of_captions_is_told(
     # a turn has five tokens more than its 600 words
     assert told == [
         "# warning: a.png: the model has no word 'zebra'",
-        "# warning: b.png: of the 605 tokens of a caption the model reads 512",
+        "# warning: b.png: of the 605 tokens of a caption the model reads 224",
     ]
     assert "sequence length" not in said.err
 

@@ -115,6 +115,7 @@ FAULTS: dict[str, tuple[Wrong, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_broken_directory_is_refused_in_one_sentence(
     fault: str, model: Path, capfd: pytest.CaptureFixture[str]

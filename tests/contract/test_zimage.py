@@ -120,6 +120,7 @@ def test_features_are_the_image_tokens_of_the_blocks(family: ZImage, side: tuple
         torch.testing.assert_close(feat, whole[i][:, : rows * columns])
 
 
+@pytest.mark.fault(12)
 def test_feature_gradients_reach_x_and_no_frozen_parameter(family: ZImage) -> None:
     """Trap 6, 32: and they are the same with activation checkpointing, which really recomputes."""
     transformer = family.pipeline.transformer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from tests.games import Game, assert_same, new_run
 from tests.squares import Squares
@@ -20,6 +21,7 @@ WORLD = Squares()
 PROMPTS = tuple(WORLD.prompts("test", 8))
 
 
+@pytest.mark.fault(20)
 def test_training_does_not_know_that_it_was_evaluated(tmp_path: Path) -> None:
     alone, watched = Game(), Game()
     with new_run(tmp_path / "a") as run:

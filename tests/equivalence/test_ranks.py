@@ -118,6 +118,7 @@ def logged(out: Path) -> list[list[float]]:
     return [[r["step"], r["loss"], r["grad_norm"]] for r in read_metrics(out) if "loss" in r]
 
 
+@pytest.mark.fault(3, 4)
 @pytest.mark.slow
 def test_saved_by_two_and_gone_on_with_by_one_and_by_four(model: Path, tmp_path: Path) -> None:
     """A signal that reaches one process ends both after the same step."""

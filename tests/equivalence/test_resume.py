@@ -20,6 +20,7 @@ def rows(directory: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in CLOCKS} for row in read_metrics(directory)]
 
 
+@pytest.mark.fault(2)
 def test_trap24_2k_straight_is_k_resume_k(tmp_path: Path) -> None:
     straight = Game()
     with new_run(tmp_path / "a") as run:
@@ -35,6 +36,7 @@ def test_trap24_2k_straight_is_k_resume_k(tmp_path: Path) -> None:
     assert_same(straight.state(), resumed.state())
 
 
+@pytest.mark.fault(2)
 def test_trap24_a_killed_run_repeats_what_it_lost(tmp_path: Path) -> None:
     """Killed at step 9, resumed from the checkpoint at 5: same weights, same rows of metrics."""
     straight = Game()
@@ -62,6 +64,7 @@ def test_trap24_a_killed_run_repeats_what_it_lost(tmp_path: Path) -> None:
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: signal.Signals) -> None:
     straight = Game()

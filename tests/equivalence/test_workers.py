@@ -81,5 +81,6 @@ def test_what_a_killed_worker_left_behind_is_cleared(tmp_path: Path) -> None:
     (directory / "shard_00001.json").unlink()
     (directory / "shard_00001.safetensors").write_bytes(b"half")
     (directory / ".shard_00001.safetensors.0a1b").write_bytes(b"half")
+    (directory / ".shard_00002.json.0a1c").write_bytes(b"half")
     made(CFG, ToyFamily(), PROMPTS[:10], tmp_path)
     assert files(directory) == before

@@ -24,6 +24,7 @@ from fewstep.flow.sigmas import grid
 from fewstep.rng import Rng
 
 
+@pytest.mark.fault(16)
 def test_trap35_another_key_is_refused_field_by_field(tmp_path: Path) -> None:
     made(CFG, ToyFamily(), PROMPTS, tmp_path, directory=tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from tests.disk import small_disk
-from tests.games import Game, assert_same
+from tests.games import Game
 from tests.unit.test_checkpoint import moved, names, save
 
 from fewstep.runs import RunError
@@ -52,64 +51,7 @@ def test_trap31_damaged_is_named_and_ignored(tmp_path: Path, game: Game, damage:
     assert checkpoint.newest(tmp_path, pytest.fail) == tmp_path / "step_00000002"
 
 
-def test_trap31_killed_at_every_boundary(tmp_path: Path, game: Game) -> None:
-    """A child process dies without a word at each call that touches the disk, one after another."""
-    reference = Game(steps=2)
-    save(reference, tmp_path, 0)
-    save(reference, tmp_path, 1)
-    survived = boundary = 0
-    while not survived:
-        folder = tmp_path / f"killed_{boundary}"
-        shutil.copytree(tmp_path / "step_00000001", folder / "step_00000001")
-        shutil.copytree(tmp_path / "step_00000000", folder / "step_00000000")
-        child = os.fork()
-        if child == 0:
-            try:
-                die_at(boundary)
-                save(game, folder, 2)
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(child, 0)
-        survived = os.waitstatus_to_exitcode(status) == 0
-        warnings: list[str] = []
-        found = checkpoint.newest(folder, warnings.append)
-        assert found is not None
-        loaded = Game(steps=2)
-        step = checkpoint.load(found, loaded.method.modules, loaded.optims).step
-        assert step in (1, 2)
-        assert_same(loaded.state(), (game if step == 2 else reference).state())
-        unfinished = list(folder.glob(".step_*"))
-        assert [str(p) in w for p, w in zip(unfinished, warnings, strict=True)] == [True] * len(
-            unfinished
-        )
-        save(game, folder, 3)  # goes on as if nothing had been, and clears up
-        assert not [n for n in names(folder) if n.startswith(".step")]
-        boundary += 1
-    assert step == 2
-    assert boundary > 20
-
-
-def die_at(boundary: int) -> None:
-    """In this process, end without cleaning up at the boundary-th call that touches the disk."""
-    calls = 0
-
-    def counted(function):  # type: ignore[no-untyped-def]
-        def wrapper(*args, **kwargs):  # type: ignore[no-untyped-def]
-            nonlocal calls
-            if calls == boundary:
-                os._exit(9)
-            calls += 1
-            return function(*args, **kwargs)
-
-        return wrapper
-
-    checkpoint.save_file = counted(checkpoint.save_file)
-    shutil.rmtree = counted(shutil.rmtree)
-    for name in ("mkdir", "rename", "replace", "write_text", "write_bytes"):
-        setattr(Path, name, counted(getattr(Path, name)))
-    os.fsync = counted(os.fsync)
-
-
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("call", ["fsync", "write_text", "save_file", "rename"])
 def test_full_disk_leaves_the_old_checkpoint(
     tmp_path: Path, game: Game, monkeypatch: pytest.MonkeyPatch, call: str
@@ -167,6 +109,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over(
         checkpoint.newest(tmp_path, lambda _: None)
 
 
+@pytest.mark.fault(5)
 def test_disk_that_is_really_full(tmp_path: Path, game: Game) -> None:
     size = 0
     with small_disk(tmp_path / "disk", "512k") as disk:

@@ -218,6 +218,7 @@ def test_config_errors(change: dict[str, object], message: str) -> None:
         replace(CFG, **change)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.fault(14)
 def test_the_teacher_must_be_frozen() -> None:
     with pytest.raises(ValueError, match="must be frozen"):
         DMD2(

@@ -47,6 +47,7 @@ def test_warmup_follows_its_formula() -> None:
         assert_close(weight(ema), torch.full((2, 2), 1 - left))
 
 
+@pytest.mark.fault(11)
 def test_moves_in_bfloat16() -> None:
     module = filled(1.0, torch.bfloat16)
     ema = Ema(module, decay=0.999)
@@ -153,6 +154,7 @@ def test_following_nothing_is_the_decay_alone() -> None:
         following(filled(0), decay=0.7, share=1.0)
 
 
+@pytest.mark.fault(11)
 def test_an_average_that_cannot_move_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves steps of 1e-08, which round away in float32"):
         Ema(filled(1), decay=1 - 1e-8)

@@ -49,6 +49,7 @@ def test_health_of_known_logits() -> None:
         assert_close(found[name], torch.tensor(value, dtype=torch.float32), msg=name)
 
 
+@pytest.mark.fault(15)
 def test_batch_of_one_is_refused_where_it_teaches_nothing() -> None:
     one = toy_batch(1)
     with pytest.raises(ValueError, match=r"micro-batch of 1.*at least 2, or loss='softplus'"):
@@ -59,6 +60,7 @@ def test_batch_of_one_is_refused_where_it_teaches_nothing() -> None:
         run_step(ladd(replace(softplus, misaligned_weight=0.1)), [one])
 
 
+@pytest.mark.fault(14)
 def test_construction_refuses_what_cannot_work() -> None:
     good = ladd()
     with pytest.raises(ValueError, match="teacher must be frozen"):

@@ -45,6 +45,7 @@ def test_trap33_a_step_that_is_not_finite_moves_nothing(
     assert f"step 2 skipped: the {what} is not finite" in capsys.readouterr().out
 
 
+@pytest.mark.fault(9)
 def test_trap33_too_many_in_a_row_stop_the_run_and_resuming_goes_on_counting(
     tmp_path: Path,
 ) -> None:
@@ -63,6 +64,7 @@ def test_trap33_too_many_in_a_row_stop_the_run_and_resuming_goes_on_counting(
     assert torch.equal(again.a.w, kept)
 
 
+@pytest.mark.fault(9)
 def test_trap33_a_bad_heads_step_leaves_student_and_ema(tmp_path: Path) -> None:
     """LADD's student phase stands on what the heads' phase left: both are skipped."""
     game = Game()

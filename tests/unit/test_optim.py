@@ -20,6 +20,7 @@ def test_trap33_clip_scales_the_whole_gradient_and_logs_its_norm() -> None:
     assert_close(method.a.w.grad, torch.tensor([0.3, 0.4]), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.fault(10)
 def test_trap22_weights_that_would_round_away_are_refused() -> None:
     with pytest.raises(ValueError, match="'w' is bfloat16: small steps would round away"):
         Optim(SGD_LIKE, Point().to(torch.bfloat16), total=1)

@@ -29,6 +29,7 @@ def test_a_tensor_is_made_once_for_its_key(tmp_path: Path) -> None:
     assert sorted(p.suffix for p in (tmp_path / "c").iterdir()) == [".safetensors"] * 2
 
 
+@pytest.mark.fault(6, 7)
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other key"])
 def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     cache = PictureCache(tmp_path)
@@ -46,6 +47,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     assert torch.equal(cache.get(KEY, lambda: torch.ones(100)), torch.ones(100))
 
 
+@pytest.mark.fault(8)
 def test_what_is_not_finite_or_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     cache = PictureCache(tmp_path)
     with pytest.raises(UserError, match=r"is not finite .*a cat"):

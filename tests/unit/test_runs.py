@@ -142,6 +142,7 @@ def test_create_where_a_file_is(tmp_path):
         Run.create(tmp_path / "file" / "run", CONFIG)
 
 
+@pytest.mark.fault(18)
 def test_one_process_at_a_time(run):
     path = str(run.directory)
     code = f"from pathlib import Path; from fewstep.runs import Run; Run.open(Path({path!r}))"
@@ -156,6 +157,7 @@ def test_one_process_at_a_time(run):
     Run.open(run.directory).close()
 
 
+@pytest.mark.fault(18)
 def test_a_killed_process_leaves_no_lock(tmp_path):
     code = textwrap.dedent(f"""
         import os, signal

@@ -232,6 +232,7 @@ def test_config_errors(change: dict[str, object], message: str) -> None:
         replace(CFG, **change)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.fault(14)
 def test_base_and_teacher_must_be_frozen() -> None:
     with pytest.raises(ValueError, match="SDA's teacher must be frozen"):
         SDA(CFG, student=Toy(), base=Toy().requires_grad_(False), teacher=Toy(), sampler="euler")

@@ -14,8 +14,8 @@
     fewstep demo                               all of it in minutes
 
 `fewstep VERB --help` lists the options. Running a command again goes on where it was stopped. Exit
-codes: 0 done, 2 a mistake that the user can repair (one sentence on stderr), 130 interrupted after
-a checkpoint.
+codes: 0 done, 2 a mistake that the user can repair (one sentence on stderr), 130 interrupted by
+Ctrl-C or SIGTERM, while training after a checkpoint.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
 from fewstep.runs import RunError
 from fewstep.train.loop import NotFiniteError
+from fewstep.train.signals import sigterm_is_ctrl_c
+from fewstep.train.viewers import ViewerName
 
 VERBS = (
     "recipes", "train", "precompute", "export", "sample", "eval", "report", "prompts", "demo"
@@ -69,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for library in (diffusers, transformers):  # bars for loading five small files
         library.utils.logging.disable_progress_bar()
     try:
-        return dispatch(words)
+        with sigterm_is_ctrl_c():
+            return dispatch(words)
     except (UserError, RunError, NotFiniteError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -182,6 +185,7 @@ class Invocation:
     out: Path
     dry_run: bool
     force: bool
+    track: ViewerName | None
 
 
 def parse_train(words: list[str]) -> Invocation:
@@ -189,7 +193,8 @@ def parse_train(words: list[str]) -> Invocation:
     name, rest = split_name(words)
     own, fields = parse(TrainRequest, rest, "fewstep train")
     experiment, label = chosen("train", name, own.config, fields)
-    return Invocation(experiment, own.out or Path(f"runs/{label}"), own.dry_run, own.force)
+    out = own.out or Path(f"runs/{label}")
+    return Invocation(experiment, out, own.dry_run, own.force, own.track)
 
 
 def split_name(words: list[str]) -> tuple[str | None, list[str]]:
@@ -236,7 +241,9 @@ def train(words: list[str], console: Console) -> int:
     wanted = parse_train(words)
     if wanted.dry_run:
         return commands.describe(wanted.experiment, wanted.out, console)
-    return commands.train(wanted.experiment, wanted.out, command, console, force=wanted.force)
+    return commands.train(
+        wanted.experiment, wanted.out, command, console, force=wanted.force, track=wanted.track
+    )
 
 
 def one_run(words: list[str]) -> Path:
@@ -272,7 +279,7 @@ def demo(words: list[str], console: Console) -> int:
     if wanted.dry_run:
         return commands.describe(wanted.experiment, wanted.out, console)
     return (
-        commands.train(wanted.experiment, wanted.out, command, console)
+        commands.train(wanted.experiment, wanted.out, command, console, track=wanted.track)
         or evaluate([str(wanted.out)], console)
         or commands.report(ReportRequest(runs=(wanted.out,)), console)
     )

@@ -20,7 +20,7 @@ from fewstep.cli.sampling import check_folder, telling
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest
 from fewstep.data.folder_report import brief
-from fewstep.data.told import Told
+from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.builder import Built, build, prepare
 from fewstep.experiment.codec import to_yaml
@@ -30,7 +30,7 @@ from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, make_world, model_path
 from fewstep.experiment.offline import restored
 from fewstep.experiment.outline import outline
-from fewstep.experiment.prompts import check_prompts
+from fewstep.experiment.prompts import check_prompts, cut_off
 from fewstep.experiment.retention import of_best, outside_prompts
 from fewstep.experiment.sharding import divided
 from fewstep.experiment.teacher_check import ensure_teacher
@@ -42,6 +42,9 @@ from fewstep.train.commit import name_of
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
 from fewstep.train.ranks import Ranks, started
+from fewstep.train.signals import stop_requests
+from fewstep.train.start import Start
+from fewstep.train.viewers import ViewerName, watching
 
 Make = Callable[[Experiment, Path, Told], Built]
 """What turns a configuration into a run: `build`, or a study's variant of it."""
@@ -68,6 +71,8 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
     else:
         family, teacher = (outline(path) for path in paths.values())
         prepare(experiment, family, teacher, world, torch.device("meta"))
+        for line in cut_off(experiment, world, family):
+            console.print(f"# warning: {line}")
         for line in find_folders(experiment, family).lines():
             console.print(f"# {line}")
     if experiment.checks_teacher():
@@ -89,52 +94,64 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
 
 def train(
     experiment: Experiment, out: Path, command: str, console: Console, make: Make = build,
-    *, force: bool = False,
+    *, force: bool = False, track: ViewerName | None = None,
 ) -> int:  # fmt: skip
     """Train or go on training, then write the student as a model directory in the run; `force`
-    does so by a teacher that fails its check. Under torchrun by all of its processes."""
+    does so by a teacher that fails its check, and `track` is a viewer of its metrics. Under
+    torchrun by all of its processes."""
     with started(experiment.device, sharded=experiment.sharding.on) as ranks:
         if ranks.count > 1:
             if make is not build:
                 raise UserError("this study trains in one process; start it without torchrun")
-            return train_together(experiment, out, command, console, ranks, force=force)
-        return train_alone(experiment, out, command, console, make, ranks, force=force)
+            with stop_requests(patient=True) as asked:
+                start = Start(ranks, asked)
+                with start.together():
+                    return train_together(
+                        experiment, out, command, console, start, force=force, track=track
+                    )
+        return train_alone(
+            experiment, out, command, console, make, Start(ranks), force=force, track=track
+        )
 
 
 def train_together(
-    experiment: Experiment, out: Path, command: str, console: Console, ranks: Ranks, *, force: bool
-) -> int:
+    experiment: Experiment, out: Path, command: str, console: Console, start: Start, *, force: bool,
+    track: ViewerName | None,
+) -> int:  # fmt: skip
     """By several processes: the first draws samples, and does all that is written."""
     if experiment.retention.every:
         raise UserError(
             f"retention.every is {experiment.retention.every}, but a gauge looks with one process "
             "alone; set it to 0, or start one process"
         )
-    make = partial(build, processes=ranks.count)
-    if ranks.first:
-        return train_alone(experiment, out, command, console, make, ranks, force=force)
-    ranks.wait()  # the first has drawn what samples there were to draw
-    built = make(experiment, out)
-    ranks.wait()  # and has opened the run
-    built = divided(built, experiment, agreed(ranks, experiment, built))
+    make = partial(build, processes=start.ranks.count)
+    if start.ranks.first:
+        return train_alone(experiment, out, command, console, make, start, force=force, track=track)
+    start.meet()  # the first has drawn what samples there were to draw
+    built = make(experiment, out, start.listening(quiet))
+    start.meet()  # and has opened the run
+    built = divided(built, experiment, agreed(start, experiment, built))
     outcome = run_loop(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, built.hooks,
-        seed=experiment.seed, device=built.device, console=Console(quiet=True), ranks=ranks,
+        seed=experiment.seed, device=built.device, console=Console(quiet=True),
+        ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
 
 
-def agreed(ranks: Ranks, experiment: Experiment, built: Built) -> Ranks:
-    """The same, once all have found the same to train; RunError where they have not."""
+def agreed(start: Start, experiment: Experiment, built: Built) -> Ranks:
+    """The processes, once all have found the same to train; RunError where they have not."""
+    ranks = start.ranks
     ranks.agree("configuration", text_hash(to_yaml(experiment)))
     ranks.agree("model", built.family.fingerprint())
     ranks.agree("set of samples", text_hash(json.dumps(built.samples_key, sort_keys=True)))
+    start.end()
     return ranks
 
 
 def train_alone(
-    experiment: Experiment, out: Path, command: str, console: Console, make: Make,
-    ranks: Ranks, *, force: bool,
+    experiment: Experiment, out: Path, command: str, console: Console, make: Make, start: Start,
+    *, force: bool, track: ViewerName | None,
 ) -> int:  # fmt: skip
     """By one process, or by the first of several."""
     check_folder(out)
@@ -145,26 +162,30 @@ def train_alone(
     console.print(f"run {out}: {experiment.loop.steps} steps on {experiment.model}")
     # Before the run exists: a model that cannot be loaded should leave nothing behind.
     with ProgressLines(console) as told:
-        built = make(experiment, out, told)
-    ranks.wait()
+        built = make(experiment, out, start.listening(told))
+    start.meet()
     for text in built.notes:
         console.print(f"warning: {text}")
     for found in built.data_report.values():
         for line in brief(found):
             console.print(line)
-    if (parts := len(built.batches(0))) < ranks.count:
-        console.print(f"warning: a step has {parts} micro-batches for {ranks.count} processes; "
-                      "set data.micro_batch lower, or start fewer")  # fmt: skip
-    with open_run(out, experiment, built, command) as run:
+    if (parts := len(built.batches(0))) < start.ranks.count:
+        console.print(
+            f"warning: a step has {parts} micro-batches for {start.ranks.count} processes; set "
+            "data.micro_batch lower, or start fewer"
+        )
+    with open_run(out, experiment, built, command) as run, watching(run, track, console):
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
-        ranks.wait()
-        built = divided(built, experiment, agreed(ranks, experiment, built))
+        start.meet()
+        built = divided(built, experiment, agreed(start, experiment, built))
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
-            ranks=ranks,
+            ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
         )  # fmt: skip
+        if built.recomputed is not None:
+            console.print(f"{built.recomputed.again} blocks were computed again on the way back")
         if not outcome.finished:
             console.print(
                 f"interrupted after step {outcome.step}, which is saved; the same command goes on"
@@ -176,7 +197,7 @@ def train_alone(
             experiment = of_best(built.gauge, run, experiment)
             console.print(f"writing the weights of step {experiment.loop.steps}, the best")
         trained: Trained = built
-        if ranks.sharded and not (out / MODEL).is_dir():
+        if start.ranks.sharded and not (out / MODEL).is_dir():
             # nobody has the whole; the parts lie in the checkpoint
             trained = restored(experiment, run.checkpoints / name_of(outcome.step))
         write_all(trained, experiment, out, out.name, experiment.loop.steps, console)

@@ -18,6 +18,7 @@ from fewstep.evaluate.suites import SuiteName
 from fewstep.experiment.config import Engine, Experiment, WorldName
 from fewstep.families.adapters import Gate, Strength, strength_of, written
 from fewstep.flow.sample import SamplerName
+from fewstep.train.viewers import ViewerName
 
 
 def read_strength(words: Sequence[str]) -> Strength:
@@ -49,6 +50,9 @@ class TrainRequest:
     """Print the configuration and check it against files and model, without loading weights."""
     force: tyro.conf.FlagCreatePairsOff[bool] = False
     """Train by a teacher that has failed its check; the run records that."""
+    track: ViewerName | None = None
+    """A viewer that is shown the metrics while the run trains (`pip install 'fewstep[track]'`). It
+    can neither stop nor slow it down; the record is metrics.jsonl."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from fewstep.data.index import Index
-from fewstep.data.shards import Row, Span, broken, publish, shard_path
+from fewstep.data.publish import publish
+from fewstep.data.shards import Row, Span, broken, shard_path
 from fewstep.errors import UserError
 from fewstep.families.base import Cond
 from fewstep.shapes import Latent
@@ -237,7 +238,8 @@ class SampleCache:
         if len(data) != at.end - at.begin or zlib.crc32(data) != at.crc32:
             raise UserError(
                 f"the sample {self.ids[position]} is damaged: bytes {at.begin} to {at.end} of "
-                f"{shard_path(self.directory, shard)} are not what was written; run the same "
-                "command again: it sets the shard aside, makes it anew and goes on"
+                f"{shard_path(self.directory, shard)} are not what was written; set it aside by "
+                f"`fewstep precompute verify {self.directory} --quarantine`, and the same command "
+                "makes it anew and goes on"
             )
         return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))

@@ -21,7 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fewstep.data.shards import Rejected, Shard, Span, sealed, unsealed
+from fewstep.data.publish import sealed, unsealed
+from fewstep.data.shards import Rejected, Shard, Span
 from fewstep.hashing import text_hash
 from fewstep.rng import seed_of
 from fewstep.runs import replacing, write_atomic

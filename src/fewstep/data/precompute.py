@@ -21,6 +21,7 @@ from fewstep.data.cache import Key, SampleCache, begin, suspects
 from fewstep.data.drawing import draw
 from fewstep.data.index import read_index, write_index
 from fewstep.data.leases import PATIENCE, Leases
+from fewstep.data.publish import clear
 from fewstep.data.shards import (
     Rejected,
     Row,
@@ -94,6 +95,7 @@ def precompute(task: Task, told: Told = quiet, *, patience: float = PATIENCE) ->
         told("teacher samples", n, n)
     else:
         worker.work({})
+        clear(directory)
         write_index(directory, task.key, worker.shards())
         index = read_index(directory)
         assert index is not None
@@ -178,8 +180,7 @@ class Worker:
                     )
                 except FileNotFoundError:
                     path.unlink(missing_ok=True)
-                for left_over in self.task.directory.glob(f".{path.stem}.*"):
-                    left_over.unlink(missing_ok=True)  # of a worker that died before its commit
+                clear(self.task.directory, path.stem)
                 self.make(unit, path)
         except OSError as error:
             if isinstance(error, UserError):

@@ -10,21 +10,19 @@ every read is checked (`data.cache`). Nothing is rewritten in place.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
 
+from fewstep.data.publish import publish, sealed, unsealed
 from fewstep.errors import UserError
 from fewstep.families.base import Cond
 from fewstep.runs import write_atomic
@@ -146,45 +144,6 @@ def commit(path: Path, data: bytes, shard: Shard) -> bool:
     return False
 
 
-def publish(path: Path, data: bytes) -> bool:
-    """Write a file whole and synced, unless there is one: of several, the first one wins."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        write_atomic(temporary, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-                raise
-            if path.exists():  # a file system without hard links
-                return False
-            temporary.replace(path)
-        return True
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def sealed(facts: Mapping[str, Any]) -> bytes:
-    """JSON with a checksum of itself."""
-    text = json.dumps(facts, sort_keys=True)
-    return json.dumps({"crc32": zlib.crc32(text.encode()), "facts": facts}).encode() + b"\n"
-
-
-def unsealed(data: bytes) -> dict[str, Any]:
-    """ValueError where it is not what was sealed."""
-    try:
-        found = json.loads(data)
-        facts, expected = found["facts"], found["crc32"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"it is no sealed JSON ({error})") from None
-    if zlib.crc32(json.dumps(facts, sort_keys=True).encode()) != expected:
-        raise ValueError("its crc32 differs")
-    return facts
-
-
 def read_shard(path: Path) -> Shard:
     """What the JSON beside a shard says; FileNotFoundError, and ValueError for a damaged one."""
     facts = unsealed(path.with_suffix(".json").read_bytes())
@@ -209,7 +168,10 @@ def flaw(path: Path, *, full: bool) -> str | None:
         shard = read_shard(path)
     except ValueError as error:
         return f"{path.with_suffix('.json').name}: {error}"
-    return broken(path, shard.size, shard.header, shard.crc32 if full else None)
+    why = broken(path, shard.size, shard.header, shard.crc32 if full else None)
+    if full and why is None and broken_rows(path, shard):
+        return "it does not hold the rows that its JSON lists"
+    return why
 
 
 def broken(path: Path, size: int, header: Span, crc32: int | None) -> str | None:

@@ -17,13 +17,14 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, load_family, make_world
 from fewstep.experiment.preview import Preview
-from fewstep.experiment.prompts import check_prompts
+from fewstep.experiment.prompts import check_prompts, cut_off
 from fewstep.experiment.retention import make_gauge
 from fewstep.experiment.samples import check_samples, data_of
 from fewstep.experiment.teacher_check import TeacherCheck, teacher_check
 from fewstep.experiment.trees import make_sda, student_of, trainable
 from fewstep.experiment.tuning import make_tuning
 from fewstep.families.base import Cond, Family
+from fewstep.families.recompute import Recompute, recompute
 from fewstep.families.zimage import ZImage
 from fewstep.flow.sigmas import levels
 from fewstep.methods.base import Method
@@ -36,6 +37,7 @@ from fewstep.methods.pso import PSOConfig
 from fewstep.methods.sda import SDAConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.heads import Heads
+from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
@@ -65,6 +67,11 @@ class Built:
     """To be made before training; None without a teacher in context."""
     gauge: Gauge | None = None
     """To be asked while training; None where the experiment wants none."""
+    frozen: Frozen | None = None
+    """The weights that training must leave as they are."""
+    recomputed: Recompute | None = None
+    """Counts blocks that are computed again; None where the experiment asks for no recomputation.
+    """
 
 
 def build(
@@ -82,6 +89,7 @@ def build(
     teacher = family
     if experiment.teacher is not None:
         teacher = load_family(experiment.teacher, device, experiment.dtype, experiment.engine)
+    recomputed = recompute(family, teacher) if experiment.recompute else None
     world = make_world(experiment)
     method, optims = prepare(experiment, family, teacher, world, device)
     folders = find_folders(experiment, family)
@@ -89,8 +97,8 @@ def build(
     preview = Preview(experiment, family, world, method, run_dir / "samples")
     return Built(
         family=family, teacher=teacher, world=world, method=method,
-        batches=data.batches, samples_key=data.key, data_report=data.report, notes=data.notes,
-        optims=optims, device=device,
+        batches=data.batches, samples_key=data.key, data_report=data.report,
+        notes=(*data.notes, *cut_off(experiment, world, family)), optims=optims, device=device,
         hooks=[
             every(experiment.sampling.every, preview, at_start=True, follow=preview.follow)
         ],
@@ -98,6 +106,8 @@ def build(
         gauge=make_gauge(
             experiment, family, world, method, optims, folders.trained, run_dir / "samples"
         ),
+        recomputed=recomputed,
+        frozen=Frozen(method.modules, [family.backbone, teacher.backbone]),
     )  # fmt: skip
 
 

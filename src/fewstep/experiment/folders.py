@@ -6,14 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from transformers import PreTrainedTokenizerBase
-
 from fewstep.data import folder_report
 from fewstep.data.buckets import buckets
 from fewstep.data.folder import Folder, Picture, read_folder
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
-from fewstep.families.text import LONGEST, length, unknown_words
+from fewstep.families.text import length, unknown_words
 from fewstep.families.zimage import ZImage
 
 
@@ -50,30 +48,29 @@ def find_folders(experiment: Experiment, family: ZImage) -> Folders:
             "encoder; set it to prompt or none"
         )
     wanted = (cfg if data.source == "folder" else None, cfg.of_regularisation())
-    tokenizer = family.pipeline.tokenizer
     trained, regularisation = (
-        None if each is None else with_unheard(read_folder(each, sizes), tokenizer)
-        for each in wanted
+        None if each is None else with_unheard(read_folder(each, sizes), family) for each in wanted
     )
     return Folders(trained=trained, regularisation=regularisation)
 
 
-def with_unheard(folder: Folder, tokenizer: PreTrainedTokenizerBase) -> Folder:
+def with_unheard(folder: Folder, family: ZImage) -> Folder:
     """The folder with warnings of texts that are cut off or hold words of no meaning."""
     told = [
         f"{picture.file}: {text}"
         for picture in folder.pictures
-        for text in unheard(picture, tokenizer)
+        for text in unheard(picture, family)
     ]
     return replace(folder, warnings=(*folder.warnings, *told))
 
 
-def unheard(picture: Picture, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def unheard(picture: Picture, family: ZImage) -> Iterator[str]:
     """A clause for each fault, over all that is read of or beside a picture."""
+    tokenizer = family.pipeline.tokenizer
     texts = dict.fromkeys((*picture.captions, *picture.enhanced, *picture.prompts))
     if words := dict.fromkeys(word for text in texts for word in unknown_words(tokenizer, text)):
         yield f"the model has no word {', '.join(map(repr, words))}"
     longest = max(texts, key=lambda text: length(tokenizer, text))
-    if (most := length(tokenizer, longest)) > LONGEST:
+    if (most := length(tokenizer, longest)) > family.longest:
         kind = "further prompt" if longest in picture.prompts else "caption"
-        yield f"of the {most} tokens of a {kind} the model reads {LONGEST}"
+        yield f"of the {most} tokens of a {kind} the model reads {family.longest}"

@@ -24,6 +24,11 @@ def check_needs(experiment: Experiment) -> None:
     check_assistant(experiment)
     if experiment.sharding.on:
         check_sharding(experiment)
+    if experiment.recompute and experiment.engine != "plain":
+        raise ValueError(
+            f"recompute is true, but engine {experiment.engine} keeps its activations: set engine "
+            "to plain, or recompute to false"
+        )
     data, every = experiment.data, experiment.retention.every
     if every and data.source != "folder":
         raise ValueError(

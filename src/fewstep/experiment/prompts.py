@@ -5,10 +5,17 @@ A file has one list. Training reads it from the start, everything else from its 
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
+from fewstep.families.text import length
+from fewstep.families.zimage import ZImage
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
+
+SHOWN = 8
+"""Lines of a file that a message names."""
 
 
 def training_prompts(experiment: Experiment, world: World | None) -> list[str]:
@@ -52,6 +59,30 @@ def check_prompts(experiment: Experiment, world: World | None) -> None:
             evaluation_prompts(experiment, world)
 
 
+def cut_off(experiment: Experiment, world: World | None, family: ZImage) -> list[str]:
+    """A line for each prompt of a file that is trained on and too long for the model to read, of
+    which the rest is trained on like any other."""
+    if experiment.data.prompts_file is None or not trains_on_prompts(experiment):
+        return []
+    tokenizer, most = family.pipeline.tokenizer, family.longest
+    lengths = [(length(tokenizer, text), text) for text in training_prompts(experiment, world)]
+    found = [
+        f"of the {n} tokens of the prompt {shorten(text, 60)!r} the model reads {most}"
+        for n, text in lengths
+        if n > most
+    ]
+    more = len(found) - SHOWN
+    return found if more <= 0 else [*found[:SHOWN], f"and {more} more prompts are too long"]
+
+
+def is_text(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def trains_on_prompts(experiment: Experiment) -> bool:
     """Whether training or its prior reads prompts, and not only captions of pictures."""
     return experiment.data.reads("samples") or experiment.data.reads("prompts")
@@ -73,9 +104,16 @@ def read_lines(file: str, n: int, key: str, file_key: str, world: World | None) 
     so many) or where the world cannot read one."""
     path = user_path(file)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise UserError(f"{file_key}: the prompts file {path} cannot be read: {error}") from None
+    if bad := [i for i, line in enumerate(data.splitlines(), 1) if not is_text(line)]:
+        shown = ", ".join(map(str, bad[:SHOWN])) + (" ..." if len(bad) > SHOWN else "")
+        raise UserError(
+            f"{file_key}: {len(bad)} lines of the prompts file {path} are not UTF-8 (line "
+            f"{shown}); `fewstep prompts {path}` makes lists of the good ones"
+        )
+    lines = data.decode("utf-8-sig").splitlines()
     prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if len(prompts) < n:
         raise UserError(

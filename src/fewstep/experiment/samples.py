@@ -11,6 +11,7 @@ from typing import Any, assert_never
 from fewstep.data import folder_report
 from fewstep.data.batches import Batch, Batches
 from fewstep.data.cache import Key, SampleCache, check_writable
+from fewstep.data.finite import Finite
 from fewstep.data.folder import Folder
 from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
@@ -19,6 +20,7 @@ from fewstep.data.pictures import LIBRARY
 from fewstep.data.precompute import Task, precompute, task_of
 from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
+from fewstep.data.scale import ENOUGH, check_scale
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import DataConfig, Experiment
@@ -38,6 +40,7 @@ class Data:
     """What a run is trained on."""
 
     batches: Callable[[int], list[Batch]]
+    """A UserError names a sample that is not finite."""
     key: Key
     """What decided it: a run that goes on must find the same."""
     report: dict[str, Any]
@@ -64,7 +67,7 @@ def data_of(
         whole = cfg.micro_batch in (None, cfg.batch_size)
         size = "prior_size" if whole else "prior_size of a step"
         key = {**key, size: cfg.prior_size, **{f"prior {k}": v for k, v in own.items()}}
-    return Data(batches=batches, key=key, report=report, notes=tuple(notes))
+    return Data(batches=Finite(batches), key=key, report=report, notes=tuple(notes))
 
 
 def part_of(cfg: DataConfig, processes: int) -> int:
@@ -154,6 +157,8 @@ def pictures_of(
         folder.cfg, family, PictureCache(root / "pictures"), spelled=spelled, facts=facts
     )
     pictures = read_pictures(folder, encoding, told)
+    latents = [encoding.latent(picture) for picture in folder.pictures[:ENOUGH]]
+    check_scale([pictures.read(x0) for x0 in latents], f"the latents of {folder.cfg.path}")
     rows = [(p.content, p.fit.size, p.repeats) for p in folder.pictures]
     # without further prompts as it was before there were any: runs of then go on
     captions = [(p.captions, p.enhanced, *p.prompts) for p in folder.pictures]
@@ -173,6 +178,8 @@ def teacher_samples(
     """Those of the experiment's prompts, after drawing what is missing."""
     cache = precompute(sample_task(experiment, family, world), told)
     notes += cache.notes
+    x0, _ = cache.take(range(min(ENOUGH, len(cache))))
+    check_scale([*x0], f"the latents in {cache.directory}")
     return cache
 
 

@@ -13,21 +13,26 @@ from fewstep.experiment.config import Experiment
 from fewstep.methods.base import Method
 from fewstep.nets.ema import Ema
 from fewstep.nets.shard import ShardingConfig, shard, shard_blocks
+from fewstep.train.frozen import Frozen
 from fewstep.train.ranks import Ranks
 
 
 def divided(built: Built, experiment: Experiment, ranks: Ranks) -> Built:
-    """The same with all that trains, and its averages, sharded in place, and optimizers of the
-    parts; as it is where the experiment shards nothing. All processes call it at once.
+    """The same with all that trains, and its averages, sharded in place, and optimizers and
+    checksums of the parts; as it is where the experiment shards nothing. All processes call it at
+    once.
 
     Comes after everything that reads whole weights, such as fingerprints.
     """
     if not ranks.sharded:
         return built
     mesh = init_device_mesh(built.device.type, (ranks.count,))
-    frozen = {id(b): b for b in (built.family.backbone, built.teacher.backbone)}.values()
-    divide(built.method, frozen, experiment.sharding, mesh)
-    return replace(built, optims=make_optims(experiment, built.method))
+    models = built.family.backbone, built.teacher.backbone
+    divide(built.method, {id(b): b for b in models}.values(), experiment.sharding, mesh)
+    return replace(
+        built, optims=make_optims(experiment, built.method),
+        frozen=Frozen(built.method.modules, models),
+    )  # fmt: skip
 
 
 def divide(

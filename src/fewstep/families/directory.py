@@ -87,13 +87,18 @@ def check_pipeline(directory: Path, name: str, folders: Sequence[str]) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files in a folder: at least one, and none of them broken or cut short."""
+    """The safetensors files in a folder: at least one, none of them broken or cut short, and no
+    index that names files elsewhere."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(
             f"{folder} has no safetensors file; pickled weights (.bin, .pt) are never loaded, so "
             "save the model again with safe_serialization=True"
         )
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        named = read_json(index).get("weight_map", {}).values()
+        if odd := [name for name in named if Path(str(name)).name != name]:
+            raise UserError(f"{index} names {odd[0]!r}, which is no file beside it; copy it again")
     for file in files:
         try:
             with safe_open(file, "pt"):

@@ -33,11 +33,13 @@ from fewstep.families.directory import (
 )
 from fewstep.families.pictures import PictureReader
 from fewstep.families.tap import tap
-from fewstep.families.text import read
+from fewstep.families.text import LONGEST, read
 from fewstep.flow import sigmas
 from fewstep.flow.sample import SamplerName
 from fewstep.shapes import Latent, Pixels, Sigma, Tokens
 
+MULTIPLE = 32
+"""Z-Image pads text and image tokens to multiples of this."""
 PICTURE_ENCODER = "picture_encoder"
 """Folder inside a model directory that holds a Qwen3-VL (its vision tower is what is read)."""
 
@@ -164,7 +166,14 @@ class ZImage:
                     "load it with a Qwen3-VL as its picture encoder"
                 )
             return self.pictures.encode(prompts, images)
-        return read(self.pipeline.text_encoder, self.pipeline.tokenizer, prompts)
+        return read(self.pipeline.text_encoder, self.pipeline.tokenizer, prompts, self.longest)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt that are read: as many as the pipeline reads, or the transformer has
+        places for where these are fewer (the picture has the place after the padded text)."""
+        places = self.pipeline.transformer.config["axes_lens"][0]
+        return min(LONGEST, (places - 2) // MULTIPLE * MULTIPLE)
 
     @torch.no_grad()
     def encode_image(self, images: Pixels) -> Latent:

@@ -23,11 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.families.base import Cond
-from fewstep.families.zimage import ZImageBackbone
+from fewstep.families.zimage import MULTIPLE, ZImageBackbone
 from fewstep.shapes import Latent, Sigma, Tokens
-
-MULTIPLE = 32
-"""Z-Image pads text and image tokens to multiples of this."""
 
 
 def unit(x: Tensor) -> Tensor:

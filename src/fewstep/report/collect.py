@@ -182,7 +182,7 @@ def training(
     times = [row["time"] for row in rows if "time" in row]
     seconds = total(found.get("loop/seconds_per_step"))
     if seconds is None and len(times) > 1:
-        seconds = times[-1] - times[0]
+        seconds = max(0.0, times[-1] - times[0])  # a clock may have been set back
     began = [row["step"] for row in rows if row.get("phase") == "student"]
     skipped = found.get("loop/skipped")
     memory = found.get("loop/peak_memory_mb")

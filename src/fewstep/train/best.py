@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from fewstep.disk import sync
 from fewstep.runs import RunError
-from fewstep.train.commit import name_of, sync
+from fewstep.train.commit import name_of
 
 BEST = "best"
 

@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fewstep.disk import sync
 from fewstep.runs import RunError
 from fewstep.train.commit import (
     MANIFEST,
@@ -42,7 +43,6 @@ from fewstep.train.commit import (
     crc,
     entry,
     name_of,
-    sync,
     writing,
 )
 from fewstep.train.optim import Optim
@@ -115,6 +115,8 @@ def flaw(path: Path) -> str | None:
         if (written := json.loads((path / STATE).read_bytes())["format"]) not in (FORMAT, IN_PARTS):
             return f"it has format {written}, and this version reads {FORMAT} and {IN_PARTS}"
         for name, expected in manifest.items():
+            if Path(name).name != name:
+                return f"its manifest lists {name!r}, which is no name of a file in it"
             file = path / name
             if (size := file.stat().st_size) != expected["size"]:
                 return f"{name} has {size} bytes instead of {expected['size']}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from fewstep.disk import sync
 from fewstep.runs import RunError, write_atomic
 
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -49,6 +50,8 @@ def begin(temporary: Path) -> None:
     temporary.parent.mkdir(parents=True, exist_ok=True)
     for left_over in temporary.parent.glob(".step_*.tmp"):
         shutil.rmtree(left_over)
+    for left_over in temporary.parent.glob(".latest.*.tmp"):
+        left_over.unlink()
     temporary.mkdir()
 
 
@@ -91,14 +94,6 @@ def crc(file: Path) -> int:
 
 def entry(file: Path) -> dict[str, int]:
     return {"size": file.stat().st_size, "crc32": crc(file)}
-
-
-def sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def by_age(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ stopped and resumed from a checkpoint ends in the weights of one that was not, b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from fewstep.nets.shard import reshard
 from fewstep.runs import Follower, Run, RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
+from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
 from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
@@ -112,6 +114,8 @@ def train(
     console: Console | None = None,
     gauge: Gauge | None = None,
     ranks: Ranks = ALONE,
+    stopping: Callable[[], bool] | None = None,
+    frozen: Frozen | None = None,
 ) -> Outcome:
     """Train to `cfg.steps`, from the newest complete checkpoint of the run if there is one.
 
@@ -121,11 +125,15 @@ def train(
              with one process alone
     ranks    of several processes the first has the run and does the hooks; the others follow. Where
              they say that weights are sharded, those of `method` and `optims` are
+    stopping tells whether this process was asked to stop, where the caller listens to signals;
+             None listens here
+    frozen   is looked at before each checkpoint
 
     SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. Of
     several processes one signal to one of them ends all after the same step, and a second is not
     heard.
-    Raises NotFiniteError, and RunError where the run directory cannot be read or written.
+    Raises NotFiniteError, and RunError where the run directory cannot be read or written or where
+    frozen weights have changed.
     """
     console = Console() if console is None else console
     progress = Progress()
@@ -162,6 +170,8 @@ def train(
         nonlocal saved
         if unlogged:
             write_row()
+        if frozen is not None:
+            frozen.check(progress.step, ranks)
         saving.save(progress)
         saved = progress.step
 
@@ -183,7 +193,10 @@ def train(
         with watch.paused():
             return gauge.look(run, progress.step)
 
-    with line, stop_requests(patient=ranks.count > 1) as stopping:
+    listening = (
+        stop_requests(patient=ranks.count > 1) if stopping is None else nullcontext(stopping)
+    )
+    with line, listening as stopping:
         if found is not None:
             line.say(f"resumed at step {progress.step} from {found}")
         run_hooks()

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from fewstep.errors import UserError
 from fewstep.runs import RunError
@@ -44,6 +45,8 @@ class Ranks:
     count: int = 1
     sharded: bool = False
     """Whether each holds a part of what trains. One process may do so too, holding all parts."""
+    store: dist.Store | None = None
+    """By which several processes have found each other."""
 
     @property
     def first(self) -> bool:
@@ -151,8 +154,13 @@ def started(device: str, *, sharded: bool = False) -> Iterator[Ranks]:
                 "that (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(local)
-    dist.init_process_group(backend, timeout=PATIENCE)
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    store.set_timeout(PATIENCE)
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count,
+        timeout=PATIENCE,
+    )  # fmt: skip
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), sharded)
+        yield Ranks(rank, count, sharded, dist.PrefixStore("fewstep", store))
     finally:
         dist.destroy_process_group()

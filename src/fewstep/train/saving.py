@@ -19,6 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
+from fewstep.disk import sync
 from fewstep.runs import RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import IN_PARTS, Progress, frozen_of, moving
@@ -29,7 +30,6 @@ from fewstep.train.commit import (
     name_of,
     not_saved,
     reason,
-    sync,
     temporary_of,
 )
 from fewstep.train.optim import Optim

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that the loop asks after each step."""
+"""Ctrl-C and SIGTERM: as a question that the loop asks after each step, and before it as one."""
 
 from __future__ import annotations
 
@@ -39,3 +39,16 @@ def stop_requests(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         restore()
+
+
+@contextmanager
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does. Nothing changes outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

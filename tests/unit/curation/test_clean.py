@@ -13,6 +13,7 @@ SCIENTIST = "\U0001f469\u200d\U0001f52c at work"
 RUSSIAN = "\u0430\u0432\u0442\u043e\u0431\u0443\u0441"
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize(("raw", "clean"), [
     ("  a  red\tbus\n", "a red bus"), ('"a red bus"', "a red bus"), ("'a' and 'b'", "'a' and 'b'"),
     ("\u201ca sign\u201d", "a sign"), ("a\u0000b\u200bc", "a bc"), ("\ufeffa", "a"),
@@ -35,6 +36,7 @@ def test_the_key_forgets_case_punctuation_and_compatible_letters() -> None:
     assert key("a red bus") != key("a red bush")
 
 
+@pytest.mark.fault(19)
 def test_rules_say_which_one_is_broken() -> None:
     rules = Rules(least_words=2, most_characters=20, scripts=("latin",))
     assert rules.broken("a bus", None) is None

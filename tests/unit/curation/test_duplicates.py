@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fewstep.curation.duplicates import exact, near
 from fewstep.curation.leaks import Guard
@@ -15,6 +16,7 @@ def of_near(keys: list[str], threshold: float = 0.8) -> list[int]:
     return near(keys, signatures(keys), threshold).of.tolist()
 
 
+@pytest.mark.fault(19)
 def test_the_first_of_equal_keys_is_kept() -> None:
     found = exact(["a", "b", "a", "a", "b", "c"])
     assert found.of.tolist() == [-1, -1, 0, 0, 1, -1]

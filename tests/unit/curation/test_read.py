@@ -24,6 +24,7 @@ def rows(*paths: Path, field: str | None = None) -> list[Found]:
     return list(read(paths, field))
 
 
+@pytest.mark.fault(19)
 def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     jsonl, csv, tsv, parquet = (tmp_path / f"a.{end}" for end in ("jsonl", "csv", "tsv", "parquet"))
     jsonl.write_text("".join(json.dumps({"n": 1, "Caption": t}) + "\n" for t in TEXTS))
@@ -41,6 +42,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     assert [row.text for row in rows(tsv) if isinstance(row, Row)] == ['a "quoted" bus', '"a fox']
 
 
+@pytest.mark.fault(19)
 def test_lines_of_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfa red bus\r\n\r  \nbroken \xff\xfe\nlast")
@@ -49,6 +51,7 @@ def test_lines_of_text(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.fault(19)
 def test_bad_rows_are_told_and_good_ones_go_on(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(
