@@ -32,24 +32,19 @@ import transformers
 from rich.console import Console
 
 from fewstep.cli import INTERRUPTED, commands, curating, exporting, opening, precomputing, sampling
-from fewstep.cli.options import asked, changed, parse, print_help
+from fewstep.cli.helping import DEMO, show_help
+from fewstep.cli.options import asked, changed, parse
+from fewstep.cli.precomputing import PrecomputeRequest, StatsRequest, VerifyRequest
 from fewstep.cli.verbs import (
-    EvalHelp,
     EvalRequest,
     ExportRequest,
     NoOptions,
-    PrecomputeHelp,
-    PrecomputeRequest,
     PromptsRequest,
     ReportRequest,
     SampleRequest,
-    StatsRequest,
-    TrainHelp,
     TrainRequest,
-    VerifyRequest,
 )
 from fewstep.errors import UserError
-from fewstep.evaluate.story import EvalConfig
 from fewstep.experiment.codec import suggestion
 from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
@@ -62,7 +57,6 @@ VERBS = (
     "recipes", "train", "precompute", "export", "sample", "eval", "report", "prompts", "demo"
 )  # fmt: skip
 HELP = ("-h", "--help")
-DEMO = "ladd_shapes_demo"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,55 +113,6 @@ def dispatch(words: list[str]) -> int:
             return curating.prompts(request, shlex.join(["fewstep", *words]), console)
         case _:
             return demo(rest, console)
-
-
-def show_help(verb: str, first: str) -> int:
-    """The options of a verb; those of `train` with the values of the recipe named `first`."""
-    prog = f"fewstep {verb}"
-    match verb:
-        case "train" | "demo":
-            name = DEMO if verb == "demo" else first if first in RECIPES else next(iter(RECIPES))
-            about = "Distil, measure and report in one go." if verb == "demo" else (
-                "Train what a recipe describes, with any of its values changed. "
-                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}."
-            )  # fmt: skip
-            prog += f" {name}" if verb == "train" else ""
-            print_help(TrainHelp, prog, about, TrainHelp(experiment=RECIPES[name]()))
-        case "precompute" if first == "verify":
-            print_help(VerifyRequest, f"{prog} verify", "Read every byte of teacher samples.")
-        case "precompute" if first == "stats":
-            print_help(StatsRequest, f"{prog} stats", "Say what there is of teacher samples.")
-        case "precompute":
-            name = first if first in RECIPES else next(iter(RECIPES))
-            print_help(
-                PrecomputeHelp, f"{prog} {name}", "Draw the samples that `fewstep train` would "
-                "draw first; the same command on other machines that see the folder takes part. "
-                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
-                PrecomputeHelp(experiment=RECIPES[name]()),
-            )  # fmt: skip
-        case "export":
-            print_help(
-                ExportRequest, prog, "The model of a run's newest checkpoint, or of step N, by one "
-                "process and on the CPU, whatever number of processes has saved it.",
-            )  # fmt: skip
-        case "sample":
-            print_help(SampleRequest, prog, "Pictures from a model directory.")
-        case "eval":
-            print_help(
-                EvalHelp, prog, "Measure a finished run's teacher and student against the truth "
-                "(--eval.*, by default as the run's configuration says), or any models by --suite.",
-                EvalHelp(models=("MODEL",), suite="quick", eval=EvalConfig()),
-            )  # fmt: skip
-        case "report":
-            print_help(ReportRequest, prog, "Write one self-contained page of runs or evaluations.")
-        case "prompts":
-            print_help(
-                PromptsRequest, prog, "Read prompts, clean them, drop duplicates and leaks, tell "
-                "their kinds, fill gaps, sample and split.",
-            )  # fmt: skip
-        case _:
-            print_help(NoOptions, prog, "What can be run, with hardware, duration and score.")
-    return 0
 
 
 def recipes(console: Console) -> int:

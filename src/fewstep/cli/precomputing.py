@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 from rich.console import Console
 
-from fewstep.cli.verbs import PrecomputeRequest, StatsRequest, VerifyRequest
 from fewstep.data.audit import stats, verify
 from fewstep.data.estimate import estimate
 from fewstep.data.index import read_index
+from fewstep.data.leases import PATIENCE
 from fewstep.data.precompute import Task
 from fewstep.data.precompute import precompute as draw_all
 from fewstep.errors import UserError
@@ -24,6 +24,47 @@ from fewstep.experiment.models import choose_device, load_family, make_world
 from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.samples import check_samples, sample_task
 from fewstep.train.progress import ProgressLines, duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecomputeRequest:
+    """What `precompute` takes beside the fields of the experiment."""
+
+    config: Path | None = None
+    """A config.yaml (every run has one) instead of a recipe."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Load the model, and say what would be drawn, how long it takes and how much room."""
+    patience: float = PATIENCE
+    """Seconds after which another worker that shows no life is taken for dead."""
+    per_hour: float | None = None
+    """What a worker costs an hour, to be told the sum."""
+
+    def __post_init__(self) -> None:
+        if not self.patience > 0:
+            raise UserError(f"--patience must be > 0, got {self.patience}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecomputeHelp(PrecomputeRequest):
+    """The same with every field of an experiment."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """Read every byte of a folder of teacher samples."""
+
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    quarantine: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Set damaged files aside: the command that made them then makes these anew, and no others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsRequest:
+    """What lies in a folder of teacher samples."""
+
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
 
 
 def precompute(experiment: Experiment, request: PrecomputeRequest, console: Console) -> int:
@@ -40,7 +81,7 @@ def precompute(experiment: Experiment, request: PrecomputeRequest, console: Cons
     check_prompts(experiment, world)
     quietly = int(os.environ.get("RANK", "0")) > 0  # one progress line, by torchrun's first
     console = Console(quiet=True) if quietly else console
-    with ended_by_sigterm(), ProgressLines(console) as told:
+    with ProgressLines(console) as told:
         for model in models_of(experiment):
             family = load_family(model, device, experiment.dtype, experiment.engine)
             check_samples(experiment, family, world)
@@ -96,20 +137,6 @@ def plan(task: Task, per_hour: float | None) -> list[str]:
         f"about {duration(seconds)} for one worker of this machine, {1 / found.seconds:.3g} "
         f"samples a second{money}; more workers share it",
     ]
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that what is being made is given back at once."""
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def verify_samples(request: VerifyRequest, console: Console) -> int:

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import tyro
 
 from fewstep.curation.config import Curation
-from fewstep.data.leases import PATIENCE
 from fewstep.errors import UserError
 from fewstep.evaluate.fidelity import MIN_PROMPTS
 from fewstep.evaluate.story import EvalConfig
@@ -60,47 +59,6 @@ class TrainHelp(TrainRequest):
     """The same with every field of an experiment."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrecomputeRequest:
-    """What `precompute` takes beside the fields of the experiment."""
-
-    config: Path | None = None
-    """A config.yaml (every run has one) instead of a recipe."""
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Load the model, and say what would be drawn, how long it takes and how much room."""
-    patience: float = PATIENCE
-    """Seconds after which another worker that shows no life is taken for dead."""
-    per_hour: float | None = None
-    """What a worker costs an hour, to be told the sum."""
-
-    def __post_init__(self) -> None:
-        if not self.patience > 0:
-            raise UserError(f"--patience must be > 0, got {self.patience}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrecomputeHelp(PrecomputeRequest):
-    """The same with every field of an experiment."""
-
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyRequest:
-    """Read every byte of a folder of teacher samples."""
-
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    quarantine: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Set damaged files aside: the command that made them then makes these anew, and no others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatsRequest:
-    """What lies in a folder of teacher samples."""
-
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
 
 
 @dataclass(frozen=True, kw_only=True)

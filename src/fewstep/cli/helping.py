@@ -1,0 +1,68 @@
+"""`fewstep VERB --help`."""
+
+from __future__ import annotations
+
+from fewstep.cli.options import print_help
+from fewstep.cli.precomputing import PrecomputeHelp, StatsRequest, VerifyRequest
+from fewstep.cli.verbs import (
+    EvalHelp,
+    ExportRequest,
+    NoOptions,
+    PromptsRequest,
+    ReportRequest,
+    SampleRequest,
+    TrainHelp,
+)
+from fewstep.evaluate.story import EvalConfig
+from fewstep.recipes import RECIPES
+
+DEMO = "ladd_shapes_demo"
+
+
+def show_help(verb: str, first: str) -> int:
+    """The options of a verb; those of `train` with the values of the recipe named `first`."""
+    prog = f"fewstep {verb}"
+    match verb:
+        case "train" | "demo":
+            name = DEMO if verb == "demo" else first if first in RECIPES else next(iter(RECIPES))
+            about = "Distil, measure and report in one go." if verb == "demo" else (
+                "Train what a recipe describes, with any of its values changed. "
+                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}."
+            )  # fmt: skip
+            prog += f" {name}" if verb == "train" else ""
+            print_help(TrainHelp, prog, about, TrainHelp(experiment=RECIPES[name]()))
+        case "precompute" if first == "verify":
+            print_help(VerifyRequest, f"{prog} verify", "Read every byte of teacher samples.")
+        case "precompute" if first == "stats":
+            print_help(StatsRequest, f"{prog} stats", "Say what there is of teacher samples.")
+        case "precompute":
+            name = first if first in RECIPES else next(iter(RECIPES))
+            print_help(
+                PrecomputeHelp, f"{prog} {name}", "Draw the samples that `fewstep train` would "
+                "draw first; the same command on other machines that see the folder takes part. "
+                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
+                PrecomputeHelp(experiment=RECIPES[name]()),
+            )  # fmt: skip
+        case "export":
+            print_help(
+                ExportRequest, prog, "The model of a run's newest checkpoint, or of step N, by one "
+                "process and on the CPU, whatever number of processes has saved it.",
+            )  # fmt: skip
+        case "sample":
+            print_help(SampleRequest, prog, "Pictures from a model directory.")
+        case "eval":
+            print_help(
+                EvalHelp, prog, "Measure a finished run's teacher and student against the truth "
+                "(--eval.*, by default as the run's configuration says), or any models by --suite.",
+                EvalHelp(models=("MODEL",), suite="quick", eval=EvalConfig()),
+            )  # fmt: skip
+        case "report":
+            print_help(ReportRequest, prog, "Write one self-contained page of runs or evaluations.")
+        case "prompts":
+            print_help(
+                PromptsRequest, prog, "Read prompts, clean them, drop duplicates and leaks, tell "
+                "their kinds, fill gaps, sample and split.",
+            )  # fmt: skip
+        case _:
+            print_help(NoOptions, prog, "What can be run, with hardware, duration and score.")
+    return 0
