@@ -59,7 +59,7 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
   "survive": {
     "faults_passed": ("of the twenty fault tests, how many pass", ">= 20", "benchmarks.faults"),
     "resume_bitwise": ("methods whose resumed run equals the uninterrupted one bit for bit, of 3", ">= 3", "benchmarks.faults"),
-    "rank_difference": ("largest difference of a weight between 1, 2 and 4 ranks after 20 steps", "<= 0.000001", "pytest"),
+    "rank_difference": ("largest difference of a weight between 1, 2 and 4 ranks after 20 steps", "<= 0.000001", "benchmarks.ranks"),
     "precompute_identical": ("whether 10,000 samples of workers that come, go and die equal those of one, byte for byte", ">= 1", "benchmarks.precompute"),
     "soak_identical": ("whether an hour of kills and restarts ends in the weights of a quiet run", ">= 1", "benchmarks.soak"),
     "precompute_speedup": ("time of a plain loop over the diffusers pipeline over that of precompute", "", "benchmarks.precompute"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,9 @@ def largest(a: Path, b: Path) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", METHODS)
-def test_ranks_and_accumulation_change_nothing(model: Path, tmp_path: Path, recipe: str) -> None:
+def test_ranks_and_accumulation_change_nothing(
+    model: Path, tmp_path: Path, recipe: str, record_property: Callable[[str, object], None]
+) -> None:
     for i in range(8):
         put(tmp_path / "pictures" / f"{i}.png", f"{i} circles", width=64, height=64, seed=i)
         (tmp_path / "pictures" / f"{i}.enhanced.txt").write_text(f"{i} dogs on white")
@@ -109,6 +112,7 @@ def test_ranks_and_accumulation_change_nothing(model: Path, tmp_path: Path, reci
     # shares of the batch; four micro-batches for four; one sample after the other
     for count, part in ((2, size), (4, size // 4), (1, 1)):
         found = largest(one, trained(count, part))
+        record_property(f"{count} processes, micro-batches of {part}", found)  # `benchmarks.ranks`
         assert found <= CLOSE, f"{count} processes, micro-batches of {part}: {found:.2g}"
     for alone, together in zip(logged(one), logged(tmp_path / f"4_{size // 4}"), strict=True):
         assert alone == pytest.approx(together, rel=1e-4)
