@@ -1,7 +1,7 @@
 """How far a step by several processes is from that of one: `python -m benchmarks.ranks`.
 
-Runs the tests of tests/equivalence/test_ranks.py that train each method for twenty steps by one, two
-and four processes (gloo) and by one that accumulates, and writes the largest difference of any
+Runs the tests of tests/equivalence/test_ranks.py that train each method for twenty steps by one,
+two and four processes (gloo) and by one that accumulates, and writes the largest difference of any
 weight, average or moment to `survive.rank_difference`.
 """
 
