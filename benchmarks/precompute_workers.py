@@ -20,7 +20,7 @@ from fewstep.data.shards import shard_path
 
 AT_ONCE = 3
 """Workers at most."""
-PAUSES = (1.0, 20.0)
+PAUSES = (2.0, 45.0)
 """Seconds between two events: a worker starts, or one is killed."""
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "flipped bit": lambda data: data[:-500] + bytes([data[-500] ^ 1]) + data[-499:],
