@@ -67,6 +67,17 @@ def test_verify_names_what_is_damaged_and_sets_it_aside(
     assert path.read_bytes() == before
 
 
+def test_a_folder_of_another_key_is_refused_before_anything_is_measured(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [*words, "--data.directory", str(tmp_path / "own")]
+    assert main(["precompute", *own]) == 0
+    assert main(["precompute", *own, "--dry-run", "--data.samples.seed", "5"]) == 2
+    assert "seed: 0 there, 5 here" in error(capsys)
+    assert main(["precompute", *own, "--dry-run"]) == 0
+    assert "passes of the model" not in capsys.readouterr().out  # nothing is missing
+
+
 @pytest.mark.slow
 def test_torchrun_starts_workers(words: list[str], tmp_path: Path) -> None:
     assert forks.run(2, lambda rank: main(["precompute", *words])) == [0, 0]
@@ -79,7 +90,8 @@ def test_mistakes(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
         (["dopsd_shapes", "--data.folder.path", "."], "draws no teacher samples: data.source is"),
         (["ladd_shape"], "there is no recipe 'ladd_shape'"),
         ([], "precompute needs either a recipe or --config FILE"),
-        ([*words, "--patience", "0"], "--patience must be > 0"),
+        ([*words, "--patience", "0"], "--patience must be a number of seconds > 0"),
+        ([*words, "--patience", "inf"], "--patience must be a number of seconds > 0"),
         (["verify", str(tmp_path)], "holds no samples: cache.json: No such file"),
         (["stats", str(tmp_path)], "holds no samples"),
         ([*words, "--data.samples.texts", "live", "--data.samples.picture-share", "0.5"],

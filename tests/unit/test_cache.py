@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 from tests.unit.test_precompute import CFG, PROMPTS, ToyFamily, made
 
-from fewstep.data import cache
-from fewstep.data.audit import verify
+from fewstep.data import cache, precompute
+from fewstep.data.audit import stats, verify
 from fewstep.data.cache import CACHE
 from fewstep.data.index import INDEX
 from fewstep.data.shards import commit, pack, read_shard, shard_path
+from fewstep.data.teacher import TeacherSamples
 from fewstep.errors import UserError
 from fewstep.flow.sigmas import grid
 from fewstep.rng import Rng
@@ -69,21 +71,126 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 def test_trap36_a_damaged_shard_is_named_set_aside_and_alone_made_anew(
     tmp_path: Path, damage: str, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not small:  # then a few rows are looked at: here all of them
+    if not small:  # then a few rows are looked at: here the first and the last
         monkeypatch.setattr(cache, "SMALL", 0)
+        monkeypatch.setattr(cache, "LOOKS", 2)
     where = made(CFG, ToyFamily(), PROMPTS, tmp_path).directory
     path = shard_path(where, 1)
     before = {p: p.read_bytes() for p in where.iterdir() if p.is_file()}
     path.write_bytes(DAMAGE[damage](before[path]))
     broken = path.read_bytes()
+    if (
+        damage == "flipped" and not small
+    ):  # between the rows that are looked at: met when it is read
+        with pytest.raises(UserError, match=r"is damaged: bytes .* precompute verify .*quarantine"):
+            made(CFG, ToyFamily(), PROMPTS, tmp_path).take(range(10))
+        assert verify(where, quarantine=True).left == []
     family = ToyFamily()
     found = made(CFG, family, PROMPTS, tmp_path)
-    [note] = found.notes
-    assert note.startswith("shard_00001.safetensors was damaged (")
+    if damage != "flipped" or small:
+        [note] = found.notes
+        assert note.startswith("shard_00001.safetensors was damaged (")
     assert set(family.encoded) == {"", *PROMPTS[4:8]}
     assert {p: p.read_bytes() for p in where.iterdir() if p.is_file()} == before
     assert (where / "quarantine/shard_00001.1.safetensors").read_bytes() == broken
     assert made(CFG, ToyFamily(), PROMPTS, tmp_path).notes == ()
+
+
+@pytest.mark.fault(7)
+def test_a_shard_whose_json_is_missing_is_made_anew(tmp_path: Path) -> None:
+    """As after a kill between the two moves into the quarantine."""
+    where = made(CFG, ToyFamily(), PROMPTS, tmp_path).directory
+    path = shard_path(where, 2).with_suffix(".json")
+    before = path.read_bytes()
+    path.unlink()
+    assert verify(where).missing == 1
+    made(CFG, ToyFamily(), PROMPTS, tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.fault(6)
+def test_what_is_made_anew_with_other_rounding_is_told_and_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another kind of machine than the one that is gone."""
+    where = made(CFG, ToyFamily(), PROMPTS, tmp_path).directory
+    shard_path(where, 1).write_bytes(b"")
+    real = precompute.draw
+
+    def draw(*given: Any) -> Any:
+        rows, x0, cond = real(*given)
+        return rows, x0 + 1e-6, cond
+
+    monkeypatch.setattr(precompute, "draw", draw)
+    found = made(CFG, ToyFamily(), PROMPTS, tmp_path)
+    assert "rounds otherwise than what was there" in found.notes[1]
+    found.take(range(10))
+    assert made(CFG, ToyFamily(), PROMPTS, tmp_path).notes == ()
+
+
+def test_all_compute_as_the_first_one_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = precompute.draw, list[tuple[int, int]]()
+
+    def draw(cfg: TeacherSamples, *more: Any) -> Any:
+        seen.append((cfg.batch, torch.get_num_threads()))
+        return real(cfg, *more)
+
+    monkeypatch.setattr(precompute, "draw", draw)
+    torch.set_num_threads(2)
+    try:
+        first = made(CFG, ToyFamily(), PROMPTS, tmp_path)
+        torch.set_num_threads(1)
+        shard_path(first.directory, 0).unlink()
+        found = made(replace(CFG, batch=1), ToyFamily(), PROMPTS, tmp_path)
+        assert seen == [(4, 2)] * 4 and torch.get_num_threads() == 1
+        assert "were begun 4 at a time on 2 threads" in found.notes[0]
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_few_that_are_not_finite_are_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made(CFG, ToyFamily(), PROMPTS, tmp_path / "whole")
+    real = precompute.draw
+
+    def draw(cfg: Any, family: Any, rows: Any, *more: Any) -> Any:
+        rows, x0, cond = real(cfg, family, rows, *more)
+        if rows[1].prompt == PROMPTS[5]:
+            x0[1, 0, 0, 0] = torch.nan
+        return rows, x0, cond
+
+    monkeypatch.setattr(precompute, "draw", draw)
+    for rejects in (0.0, 0.2):  # none and less than one of four
+        with pytest.raises(UserError, match=r"sample 5 .* is not finite, and 0\.?2? of a file"):
+            made(replace(CFG, rejects=rejects), ToyFamily(), PROMPTS, tmp_path / f"{rejects}")
+    found = made(replace(CFG, rejects=0.25), ToyFamily(), PROMPTS, tmp_path / "some")
+    others = [i for i in range(10) if i != 5]
+    assert found.ids == [whole.ids[i] for i in others]
+    (x0, cond), (all_x0, all_cond) = found.take(range(9)), whole.take(others)
+    assert torch.equal(x0, all_x0)
+    assert all(torch.equal(a, b) for a, b in zip(cond.tokens, all_cond.tokens, strict=True))
+    assert found.notes == (
+        f"1 of 10 teacher samples are left out, the first for the prompt {PROMPTS[5]!r}: its "
+        "latent is not finite",
+    )
+    assert any(line.startswith(f"left out: {whole.ids[5]}") for line in stats(found.directory))
+
+
+def test_stats_of_whatever_is_there(tmp_path: Path) -> None:
+    where = made(CFG, ToyFamily(), PROMPTS, tmp_path).directory
+    lease = where / "leases" / "shard_00001.lease"
+    lease.write_text("of one who died after its commit")
+    assert not any("being made" in line for line in stats(where))
+    shard_path(where, 0).unlink()
+    assert any("latents 2x4x4, of 6" in line for line in stats(where))
+    for path in where.glob("shard_*.safetensors"):
+        path.write_bytes(b"")
+    assert "10 of 10 samples in 3 of 3 files" in stats(where)[0]
+    assert [p.name for p in verify(where, quarantine=True).left] == ["shard_00001.safetensors"]
+    (where / CACHE).write_text("{}")
+    with pytest.raises(UserError, match="is not that of teacher samples"):
+        stats(where)
 
 
 @pytest.mark.fault(6)

@@ -14,7 +14,9 @@ from torch.testing import assert_close
 
 from fewstep.data.cache import SampleCache
 from fewstep.data.drawing import chunks
-from fewstep.data.precompute import precompute, task_of
+from fewstep.data.leases import PATIENCE
+from fewstep.data.precompute import precompute
+from fewstep.data.task import task_of
 from fewstep.data.teacher import TeacherSamples, rows_of
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
@@ -78,9 +80,9 @@ def shown(prompts: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], Pixe
 
 def made(
     cfg: TeacherSamples, family: ToyFamily, prompts: Sequence[str], root: Path, *,
-    told: Told = quiet, **more: Any,
+    told: Told = quiet, patience: float = PATIENCE, **more: Any,
 ) -> SampleCache:  # fmt: skip
-    return precompute(task_of(cfg, family, prompts, root, **more), told)
+    return precompute(task_of(cfg, family, prompts, root, **more), told, patience=patience)
 
 
 def contents(cache: SampleCache) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

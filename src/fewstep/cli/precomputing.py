@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,11 @@ import tyro
 from rich.console import Console
 
 from fewstep.data.audit import stats, verify
+from fewstep.data.cache import CACHE, check_key
 from fewstep.data.estimate import estimate
-from fewstep.data.index import read_index
 from fewstep.data.leases import PATIENCE
-from fewstep.data.precompute import Task
 from fewstep.data.precompute import precompute as draw_all
+from fewstep.data.task import Task, missing_rows
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import choose_device, load_family, make_world
@@ -40,8 +41,8 @@ class PrecomputeRequest:
     """What a worker costs an hour, to be told the sum."""
 
     def __post_init__(self) -> None:
-        if not self.patience > 0:
-            raise UserError(f"--patience must be > 0, got {self.patience}")
+        if not 0 < self.patience < math.inf:
+            raise UserError(f"--patience must be a number of seconds > 0, got {self.patience}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +80,28 @@ def precompute(experiment: Experiment, request: PrecomputeRequest, console: Cons
     device = own_device(experiment)
     world = make_world(experiment)
     check_prompts(experiment, world)
-    quietly = int(os.environ.get("RANK", "0")) > 0  # one progress line, by torchrun's first
-    console = Console(quiet=True) if quietly else console
-    with ProgressLines(console) as told:
+    first = os.environ.get("RANK", "0") == "0"  # one progress line of torchrun's processes
+    with ProgressLines(console if first else Console(quiet=True)) as told:
         for model in models_of(experiment):
             family = load_family(model, device, experiment.dtype, experiment.engine)
             check_samples(experiment, family, world)
             task = sample_task(experiment, family, world)
-            if read_index(task.directory) is None:
-                for line in plan(task, request.per_hour):
+            if (task.directory / CACHE).exists():
+                check_key(task.directory, task.key)
+            if first and (missing := missing_rows(task)):
+                for line in plan(replace(task, rows=missing), request.per_hour):
                     console.print(line)
             if request.dry_run:
                 console.print(f"# would draw into {task.directory}")
                 continue
             for text in draw_all(task, told, patience=request.patience).notes:
                 console.print(f"warning: {text}")
-            for line in stats(task.directory):
+            for line in stats(task.directory) if first else ():
                 console.print(line)
-            console.print("every byte is read by\n  " + shlex.join(
-                ["fewstep", "precompute", "verify", str(task.directory)]
-            ))  # fmt: skip
+            if first:
+                console.print("every byte is read by\n  " + shlex.join(
+                    ["fewstep", "precompute", "verify", str(task.directory)]
+                ))  # fmt: skip
     return 0
 
 
@@ -108,7 +111,13 @@ def models_of(experiment: Experiment) -> list[str]:
     found = [experiment.teacher or experiment.model] if data.source == "samples" else []
     if data.prior == "samples":
         found.append(experiment.model)
-    return list(dict.fromkeys(found))
+    models = list(dict.fromkeys(found))
+    if len(models) > 1 and data.directory is not None:
+        raise UserError(
+            f"data.directory is one folder, but {models[0]} and {models[1]} both draw samples: set "
+            "it to none, and data.cache to a folder that has room for both"
+        )
+    return models
 
 
 def own_device(experiment: Experiment) -> torch.device:
@@ -150,10 +159,15 @@ def verify_samples(request: VerifyRequest, console: Console) -> int:
         f"{len(found.damaged)} are damaged; the index is "
         + ("whole" if found.index else "not there or not whole: it is made again with the rest")
     )
-    if found.damaged and not request.quarantine:
+    if found.left and request.quarantine:
         raise UserError(
-            f"{len(found.damaged)} files in {request.directory} are damaged: add --quarantine to "
-            "set them aside; the command that made them then makes them anew, and nothing else"
+            f"{found.left[0]} is damaged and was not set aside, for another worker has its lease; "
+            "wait until it has ended, or longer than its patience, and run the same command again"
+        )
+    if found.left:
+        raise UserError(
+            f"{len(found.left)} files in {request.directory} are damaged: add --quarantine to set "
+            "them aside; the command that made them then makes them anew, and nothing else"
         )
     return 0
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewstep.data.cache import Files, read_key
+from fewstep.data.cache import read_key
 from fewstep.data.index import INDEX, read_index
 from fewstep.data.leases import Leases
+from fewstep.data.reading import Files
 from fewstep.data.shards import (
     QUARANTINE,
     Shard,
@@ -39,6 +40,9 @@ class Audit:
     """Shards that were never finished, or are in quarantine."""
     damaged: dict[Path, str]
     """What is wrong, with the samples it is wrong with where that can be told."""
+    left: list[Path]
+    """Damaged shards that are where they were: nobody asked to set them aside, or another worker
+    has a lease of them."""
     index: bool
     """Whether the index is there and whole."""
 
@@ -59,14 +63,17 @@ def verify(directory: Path, told: Told = quiet, *, quarantine: bool = False) -> 
             else:
                 damaged[path] = "; ".join([why, *which(path)])
         told("verifying shards", n, len(paths))
-    if quarantine:
-        for path, why in damaged.items():
-            with Leases(directory / "leases").claim(path.stem) as ours:
-                if ours:
-                    set_aside(path, why)
+    left = [] if quarantine else list(damaged)
+    for path, why in damaged.items() if quarantine else ():
+        with Leases(directory / "leases").claim(path.stem) as ours:
+            if not ours:
+                left.append(path)
+            elif flaw(path, full=True):  # nobody has made it anew meanwhile
+                set_aside(path, why)
     return Audit(
-        finished=finished, missing=missing, damaged=damaged, index=read_index(directory) is not None
-    )
+        finished=finished, missing=missing, damaged=damaged, left=left,
+        index=read_index(directory) is not None,
+    )  # fmt: skip
 
 
 def shards_of(directory: Path) -> list[Path]:
@@ -94,7 +101,8 @@ def stats(directory: Path) -> list[str]:
             found[i] = read_shard(path)
         except (FileNotFoundError, ValueError):
             continue
-    taken = sorted(path.stem for path in (directory / "leases").glob("*.lease"))
+    done = {paths[i].stem for i in found}  # who died after the commit has left a lease
+    taken = sorted({p.stem for p in (directory / "leases").glob("*.lease")} - done)
     size = sum(shard.size for shard in found.values())
     whole = read_index(directory) is not None
     lines = [
@@ -118,27 +126,35 @@ def described(directory: Path, found: dict[int, Shard]) -> list[str]:
     stored = [row for shard in found.values() for row in shard.rows]
     lengths = np.array([row.length for row in stored])
     beside = sum(row.row.picture for row in stored)
-    x0 = some_latents(directory, found).double()
-    mean, std = x0.mean((0, 2, 3)), x0.std((0, 2, 3))
-    return [
+    lines = [
         f"tokens of a prompt: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}",
         *([f"read beside a picture: {beside}"] if beside else []),
+    ]
+    if not (latents := some_latents(directory, found)):
+        return lines
+    x0 = torch.stack(latents).double()
+    mean, std = x0.mean((0, 2, 3)), x0.std((0, 2, 3))
+    return [
+        *lines,
         f"latents {'x'.join(str(n) for n in x0.shape[1:])}, of {len(x0)}: mean by channel "
         f"{numbers(mean)}, standard deviation {numbers(std)}",
     ]
 
 
-def some_latents(directory: Path, found: dict[int, Shard]) -> Tensor:
-    """(n, c, h, w): up to `LOOKS`, evenly over all."""
+def some_latents(directory: Path, found: dict[int, Shard]) -> list[Tensor]:
+    """Each (c, h, w): up to `LOOKS`, evenly over all that can be read; `verify` tells of others."""
     places = [(i, row) for i, shard in found.items() for row in shard.rows]
     chosen = np.linspace(0, len(places) - 1, min(LOOKS, len(places))).astype(int)
     latents: list[Tensor] = []
     with Files(directory) as files:
         for i, row in (places[n] for n in chosen):
-            data = bytearray(files.read(i, row.x0))
-            if len(data) == row.x0.end - row.x0.begin:  # `verify` tells of the others
+            try:
+                data = bytearray(files.read(i, row.x0))
+            except OSError:
+                continue
+            if len(data) == row.x0.end - row.x0.begin:
                 latents.append(torch.frombuffer(data, dtype=torch.float32).view(found[i].shape))
-    return torch.stack(latents)
+    return latents
 
 
 def numbers(values: Tensor | Sequence[float]) -> str:

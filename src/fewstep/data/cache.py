@@ -1,7 +1,7 @@
 """A directory of samples that was computed once: shards, their index, and a key that is checked.
 
 cache.json                 every fact that decides the samples; another key is refused, field by
-                           field. Beside it how many are computed together, which rounds them
+                           field. Beside it how they are computed, which rounds them
 shard_*.safetensors|json   see `data.shards`
 index.parquet|json         see `data.index`
 leases/  quarantine/       what is being computed; what was damaged
@@ -16,9 +16,9 @@ import fcntl
 import json
 import os
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from fewstep.data.index import Index
 from fewstep.data.publish import publish
+from fewstep.data.reading import Files, Spans
 from fewstep.data.shards import Row, Span, broken, shard_path
 from fewstep.errors import UserError
 from fewstep.families.base import Cond
@@ -37,13 +38,11 @@ Key = Mapping[str, Any]
 """What decides the content of a cache, as JSON values."""
 
 CACHE = "cache.json"
-TOGETHER = "computed_together"
+COMPUTED = "computed"
 SMALL = 1 << 28
 """Bytes that are verified in full at the start."""
 LOOKS = 64
 """Rows that are verified at the start where there are more."""
-OPEN = 128
-"""Files that are held open."""
 
 
 def difference(found: Key, wanted: Key) -> list[str]:
@@ -85,38 +84,59 @@ def alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def begin(directory: Path, key: Key, together: int) -> int:
-    """Make the directory one of this key, and say how many samples are computed together there:
-    what its first worker said. UserError if it is of another key or cannot be written."""
+@dataclass(frozen=True)
+class Computed:
+    """What rounds the samples of a directory, and decides nothing else: all workers do as the first
+    one did."""
+
+    together: int
+    """Samples in a batch."""
+    threads: int | None
+    """Of the processor; None where it does not compute them."""
+
+
+def begin(directory: Path, key: Key, computed: Computed) -> Computed:
+    """Make the directory one of this key, and say how its samples are computed. UserError if it is
+    of another key or cannot be written."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not (directory / CACHE).exists():
-            data = json.dumps({**key, TOGETHER: together}, indent=1).encode() + b"\n"
-            publish(directory / CACHE, data)
+            facts = {**key, COMPUTED: vars(computed)}
+            publish(directory / CACHE, json.dumps(facts, indent=1).encode() + b"\n")
     except OSError as error:
-        why = error.strerror or str(error)
-        raise UserError(unusable(directory, why)) from None
-    found, together = read_key(directory)
+        raise UserError(unusable(directory, error.strerror or str(error))) from None
+    return check_key(directory, key)
+
+
+def check_key(directory: Path, key: Key) -> Computed:
+    """How the samples of a directory are computed; UserError where it is none of this key."""
+    found, computed = read_key(directory)
     # Through JSON, so that tuples and lists compare equal.
     if lines := difference(found, json.loads(json.dumps(key))):
         raise UserError(
             f"the samples in {directory} were made for something else ({'; '.join(lines)}); "
             "choose another directory or change the configuration back"
         )
-    return together
+    return computed
 
 
-def read_key(directory: Path) -> tuple[dict[str, Any], int]:
-    """The key of a directory of samples, and how many are computed together; UserError where there
-    is none."""
+def read_key(directory: Path) -> tuple[dict[str, Any], Computed]:
+    """The key of a directory of samples, and how they are computed; UserError where it has none."""
     path = directory / CACHE
     try:
         found = json.loads(path.read_bytes())
-        return found, int(found.pop(TOGETHER, 0))
     except OSError as error:
         raise UserError(f"{directory} holds no samples: {path.name}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); delete the directory {directory}") from None
+    try:
+        computed = found.pop(COMPUTED, {"together": 1, "threads": None})  # of an older format
+        found |= {"prompts": int(found["prompts"]), "shard": int(found["shard"])}
+        return found, Computed(**computed)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not that of teacher samples ({error!r}); choose another directory"
+        ) from None
 
 
 def suspects(directory: Path, index: Index) -> dict[int, str]:
@@ -127,6 +147,8 @@ def suspects(directory: Path, index: Index) -> dict[int, str]:
     for i, shard in enumerate(index.shards):
         why = broken(shard_path(directory, i), shard.size, shard.header,
                      shard.crc32 if small else None)  # fmt: skip
+        if why is None and not shard_path(directory, i).with_suffix(".json").exists():
+            why = "its JSON is missing"
         if why is not None:
             found[i] = why
     if not small:
@@ -137,53 +159,6 @@ def suspects(directory: Path, index: Index) -> dict[int, str]:
                     if shard not in found and zlib.crc32(files.read(shard, at)) != at.crc32:
                         found[shard] = f"the crc32 of its bytes {at.begin} to {at.end} differs"
     return found
-
-
-class Files:
-    """Shards that are open for reading at any place, by as many threads and forks as there are."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.handles: OrderedDict[int, int] = OrderedDict()
-
-    def read(self, shard: int, at: Span) -> bytes:
-        """Fewer bytes where the file ends before."""
-        if shard not in self.handles:
-            if len(self.handles) >= OPEN:
-                os.close(self.handles.popitem(last=False)[1])
-            self.handles[shard] = os.open(shard_path(self.directory, shard), os.O_RDONLY)
-        self.handles.move_to_end(shard)
-        return os.pread(self.handles[shard], at.end - at.begin, at.begin)
-
-    def __enter__(self) -> Files:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self.handles:
-            os.close(self.handles.popitem()[1])
-
-
-class Spans:
-    """Where the samples of an index lie, in arrays: a table of objects would be slow."""
-
-    def __init__(self, index: Index) -> None:
-        def column(name: str) -> np.ndarray:
-            return index.table[name].to_numpy()
-
-        self.shards = column("shard")
-        kept = index.table["tokens_begin"].null_count == 0
-        self.parts = [
-            tuple(column(f"{name}_{part}") for part in ("begin", "end", "crc32"))
-            for name in (("x0", "tokens") if kept else ("x0",))
-        ]
-
-    def of(self, position: int) -> list[tuple[int, Span]]:
-        """(shard, span) of the latent and, where it is kept, of the condition."""
-        shard = int(self.shards[position])
-        return [
-            (shard, Span(int(begin[position]), int(end[position]), int(crc[position])))
-            for begin, end, crc in self.parts
-        ]
 
 
 class SampleCache:
@@ -233,7 +208,7 @@ class SampleCache:
     def tensor(self, position: int, shard: int, at: Span, dtype: str) -> Tensor:
         try:
             data = self.files.read(shard, at)
-        except FileNotFoundError:
+        except OSError:  # the file is gone, or the disk cannot read it
             data = b""
         if len(data) != at.end - at.begin or zlib.crc32(data) != at.crc32:
             raise UserError(

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, replace
 
 from fewstep.data.drawing import draw
-from fewstep.data.precompute import Task
 from fewstep.data.shards import Row
+from fewstep.data.task import Task
 from fewstep.families.base import Cond
 from fewstep.shapes import Latent
 

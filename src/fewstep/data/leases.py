@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fewstep.disk import link
+
 PATIENCE = 300.0
 """Seconds. File systems of clusters may show a change as late as a minute after it was made."""
 BEATS = 5
@@ -54,7 +56,7 @@ class Leases:
         self.seen.pop(name, None)
         ended = threading.Event()
         beats = threading.Thread(
-            target=beat, args=(handle, ended, self.patience / BEATS), daemon=True
+            target=beat, args=(handle, ended, min(self.patience, PATIENCE) / BEATS), daemon=True
         )
         try:
             beats.start()
@@ -66,7 +68,8 @@ class Leases:
                     path.unlink()
             if beats.ident is not None:
                 beats.join()
-            os.close(handle)
+            with suppress(OSError):  # over a network the file may be gone with its lease
+                os.close(handle)
 
     def abandoned(self, name: str, path: Path) -> bool:
         """Whether the lease had no living holder, and we have removed it."""
@@ -86,7 +89,7 @@ class Leases:
             path.rename(taken)
             newer = taken.read_bytes() != said
             if newer:
-                os.link(taken, path)
+                link(taken, path)
         except OSError:
             newer = True
         with suppress(OSError):
@@ -95,13 +98,22 @@ class Leases:
 
 
 def create(path: Path) -> int | None:
-    """The open file of a new lease; None where there is one."""
+    """The open file of a new lease; None where there is one. It appears with what it says, for an
+    empty one would belong to nobody known."""
+    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    handle = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        return None
-    os.pwrite(handle, written(0), 0)
-    return handle
+        os.pwrite(handle, written(0), 0)
+        if link(own, path):
+            return handle
+    except BaseException:
+        os.close(handle)
+        raise
+    finally:
+        with suppress(OSError):
+            own.unlink(missing_ok=True)
+    os.close(handle)
+    return None
 
 
 def written(beats: int) -> bytes:
@@ -118,6 +130,7 @@ def beat(handle: int, ended: threading.Event, every: float) -> None:
         beats += 1
         with suppress(OSError):
             os.pwrite(handle, written(beats), 0)
+            os.fsync(handle)  # a network's client may keep it for itself
 
 
 def is_ours(handle: int, path: Path) -> bool:

@@ -4,28 +4,28 @@ processes on any number of machines that share a folder.
 A sample depends on (model, prompt, seed, guidance, grid) and on how prompts are read, pictures are
 shown and products are computed; on nothing else: not on its place in the list, not on who draws
 it, not on an interruption, and not on the batch it was computed in, up to the rounding of the
-products. A shard is a unit of work, always computed in the same batches, so that on one kind of
-machine its bytes are the same whoever makes it and whenever.
+products. A shard is a unit of work, always computed in the same batches by as many threads, so that
+on one kind of machine its bytes are the same whoever makes it and whenever.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from fewstep.data.cache import Key, SampleCache, begin, suspects
+import torch
+
+from fewstep.data.cache import Computed, SampleCache, begin, suspects
 from fewstep.data.drawing import draw
-from fewstep.data.index import read_index, write_index
+from fewstep.data.index import Index, read_index, write_index
 from fewstep.data.leases import PATIENCE, Leases
 from fewstep.data.publish import clear
 from fewstep.data.shards import (
     Rejected,
     Row,
-    Shard,
     commit,
     flaw,
     pack,
@@ -33,48 +33,15 @@ from fewstep.data.shards import (
     set_aside,
     shard_path,
 )
-from fewstep.data.teacher import Shown, TeacherSamples, key_of, rows_of
+from fewstep.data.task import Task
+from fewstep.data.teacher import TeacherSamples
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.families.base import Cond, Family
-from fewstep.hashing import text_hash
 from fewstep.shapes import Latent
 
 WAITS = (0.1, 5.0)
 """Seconds between two looks at what other workers do: at first, and at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """Samples that are wanted, and where they lie."""
-
-    cfg: TeacherSamples
-    family: Family
-    rows: Sequence[Row]
-    shown: Shown | None
-    key: Key
-    directory: Path
-
-
-def task_of(
-    cfg: TeacherSamples, family: Family, prompts: Sequence[str], root: Path, *,
-    shown: Shown | None = None, facts: Mapping[str, Any] | None = None,
-    directory: Path | None = None,
-) -> Task:  # fmt: skip
-    """The samples of these prompts.
-
-    root       holds one directory for each key; or `directory` says where, and must fit the key
-    shown      needed where `cfg.picture_share` > 0
-    facts      goes into the key: what decides the samples and is not seen here (JSON values)
-    """
-    if cfg.picture_share and shown is None:
-        raise ValueError("picture_share > 0 needs pictures, but this world offers none")
-    key = key_of(cfg, family, prompts, shown, facts or {})
-    directory = directory or root / text_hash(json.dumps(key, sort_keys=True))
-    return Task(
-        cfg=cfg, family=family, rows=rows_of(cfg, prompts), shown=shown, key=key,
-        directory=directory,
-    )  # fmt: skip
 
 
 def precompute(task: Task, told: Told = quiet, *, patience: float = PATIENCE) -> SampleCache:
@@ -87,20 +54,31 @@ def precompute(task: Task, told: Told = quiet, *, patience: float = PATIENCE) ->
     samples are not finite.
     """
     directory, n = task.directory, len(task.rows)
-    together = begin(directory, task.key, task.cfg.batch)
-    cfg = replace(task.cfg, batch=together)
-    worker = Worker(replace(task, cfg=cfg), told, Leases(directory / "leases", patience))
+    own = Computed(task.cfg.batch, threads_of(task.family))
+    computed = begin(directory, task.key, own)
+    cfg = replace(task.cfg, batch=computed.together)
+    leases = Leases(directory / "leases", patience)
+    worker = Worker(replace(task, cfg=cfg), told, leases, computed.threads)
+    if computed != own:
+        worker.notes.append(
+            f"the samples in {directory} were begun {computed.together} at a time"
+            + (f" on {computed.threads} threads" if computed.threads else "")
+            + ", which rounds them, so all of them are"
+        )
     index = read_index(directory)
     if index is not None:
         told("teacher samples", n, n)
     else:
         worker.work({})
-        clear(directory)
-        write_index(directory, task.key, worker.shards())
-        index = read_index(directory)
-        assert index is not None
+        index = worker.make_index()
     if bad := suspects(directory, index):
         worker.work(bad)
+        before, index = index, worker.make_index(anew=True)
+        if any(index.shards[unit] != before.shards[unit] for unit in bad):
+            worker.notes.append(
+                f"what was made anew in {directory} rounds otherwise than what was there: it was "
+                "made by another kind of machine"
+            )
         if bad := suspects(directory, index):
             unit, why = next(iter(bad.items()))
             raise UserError(
@@ -122,6 +100,7 @@ class Worker:
     task: Task
     told: Told
     leases: Leases
+    threads: int | None
     notes: list[str] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     """Units that were not there when last looked at."""
@@ -136,7 +115,7 @@ class Worker:
     def work(self, bad: Mapping[int, str]) -> None:
         """Draw units, or wait for those that others draw, until all are there and none of `bad`
         is damaged."""
-        self.missing = self.units()
+        self.missing = [u for u in self.units() if not self.finished(u, full=u in bad)]
         wait, longest = WAITS
         self.tell()
         while self.missing:
@@ -154,8 +133,9 @@ class Worker:
 
     def tell(self, more: int = 0) -> None:
         """`more` of a unit that is being made are drawn."""
-        left = sum(len(self.of(unit)) for unit in self.missing)
-        self.told("teacher samples", len(self.task.rows) - left + more, len(self.task.rows))
+        n, size = len(self.task.rows), self.task.cfg.shard
+        left = sum(min(size, n - unit * size) for unit in self.missing)
+        self.told("teacher samples", n - left + more, n)
 
     def finished(self, unit: int, *, full: bool) -> bool:
         try:
@@ -193,7 +173,15 @@ class Worker:
 
     def make(self, unit: int, path: Path) -> None:
         cfg, rows = self.task.cfg, self.of(unit)
-        read, x0, cond = draw(cfg, self.task.family, rows, self.task.shown, self.tell)
+        try:
+            with computing(self.threads):
+                read, x0, cond = draw(cfg, self.task.family, rows, self.task.shown, self.tell)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{cfg.batch} samples at a time do not fit into this GPU's memory: lower "
+                f"data.samples.batch and begin another folder than {self.task.directory}, or let "
+                f"larger GPUs finish this one ({error})"
+            ) from None
         kept, rejected = sieve(cfg, read, x0, cond, unit * cfg.shard)
         data, shard = pack(
             [read[i] for i in kept], x0[kept], cond[kept], texts=cfg.texts == "kept",
@@ -201,8 +189,36 @@ class Worker:
         )  # fmt: skip
         commit(path, data, shard)
 
-    def shards(self) -> list[Shard]:
-        return [read_shard(shard_path(self.task.directory, unit)) for unit in self.units()]
+    def make_index(self, *, anew: bool = False) -> Index:
+        """Of what is there now, by one worker at a time; `anew` even where there is one."""
+        directory = self.task.directory
+        paths = [shard_path(directory, unit) for unit in self.units()]
+        while True:
+            with self.leases.claim("index") as ours:
+                if ours and (anew or read_index(directory) is None):
+                    clear(directory)
+                    write_index(directory, self.task.key, [read_shard(path) for path in paths])
+                    anew = False
+            if not anew and (found := read_index(directory)) is not None:
+                return found
+            time.sleep(WAITS[0])
+
+
+def threads_of(family: Family) -> int | None:
+    """How many compute; None on a GPU."""
+    device = next(family.backbone.parameters()).device
+    return torch.get_num_threads() if device.type == "cpu" else None
+
+
+@contextmanager
+def computing(threads: int | None) -> Iterator[None]:
+    """So many threads of the processor compute in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def sieve(

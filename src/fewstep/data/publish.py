@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
@@ -12,40 +11,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fewstep.disk import sync
+from fewstep.disk import link, sync
 
 
 def publish(path: Path, data: bytes) -> bool:
     """Write a file whole and synced, unless there is one: of several, the first one wins."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            os.link(temporary, path)
-        except (FileExistsError, FileNotFoundError):
-            if not path.exists():
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            first = link(temporary, path)
+            sync(path.parent)  # a name is safe once its folder has been written
+            return first
+        except FileNotFoundError:
+            if not path.parent.is_dir():
                 raise
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-                raise
-            if path.exists():  # a file system without hard links
-                return False
-            temporary.replace(path)
-        sync(path.parent)  # a name is safe once its folder has been written
-        return True
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            # who took us for dead has cleared what we had written: once more
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
-def clear(directory: Path, stem: str = "shard_") -> None:
-    """Remove what workers that died have left half-written of the files that begin so. One that is
-    still alive and late finds that another was first."""
-    for left_over in directory.glob(f".{stem}*"):
+def clear(directory: Path, name: str = "") -> None:
+    """Remove what workers that died have left half-written, of all files or of `name`.*; one that
+    is alive and late writes it again."""
+    for left_over in directory.glob(f".{name}.*" if name else ".*.*"):
         left_over.unlink(missing_ok=True)
 
 

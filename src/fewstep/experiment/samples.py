@@ -17,10 +17,11 @@ from fewstep.data.picture_cache import PictureCache
 from fewstep.data.picture_encoding import PictureEncoding
 from fewstep.data.picture_samples import PictureBatches, PictureSamples, read_pictures
 from fewstep.data.pictures import LIBRARY
-from fewstep.data.precompute import Task, precompute, task_of
+from fewstep.data.precompute import precompute
 from fewstep.data.prior import PicturePrior, Prior, SamplePrior, WithPrior
 from fewstep.data.prompts import PromptSamples
 from fewstep.data.scale import ENOUGH, check_scale
+from fewstep.data.task import Task, task_of
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import DataConfig, Experiment
