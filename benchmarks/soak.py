@@ -6,7 +6,8 @@ torchrun starts the same command again and again; after one to three minutes one
 killed (SIGKILL), or all of them with torchrun, or torchrun is asked to stop (SIGTERM). Beside it
 the same training runs undisturbed, and at the end the newest checkpoint of the tortured run is held
 against the quiet run's of the same step, byte for byte: weights, average, both optimizers,
-counters. Writes docs/soak.md and the record survive.soak_identical.
+counters. The same command goes on where it was stopped, but for an hour that was not over. Writes
+docs/soak.md and the record survive.soak_identical.
 """
 
 from __future__ import annotations
@@ -185,16 +186,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     args = parser.parse_args(given)
     words = shlex.join(["python", "-m", "benchmarks.soak", *given])
-    args.work.mkdir(parents=True)
+    out, quiet, struck = args.work / "struck", args.work / "quiet", args.work / "struck.json"
+    if out.exists() and not struck.exists():
+        raise SystemExit(f"the hour of {out} was not over; begin anew with another --work")
+    args.work.mkdir(parents=True, exist_ok=True)
     # both read the same teacher samples
     subprocess.run([sys.executable, "-m", "fewstep.cli", "precompute", RECIPE], check=True)
-    out, quiet = args.work / "struck", args.work / "quiet"
     undisturbed = start(command(quiet, 10_000, args.steps), args.work / "quiet.log")
     try:
-        soak = Soak(out, command(out, 3, args.steps), args.work / "struck.log", random.Random(0))
-        soak.run(60 * args.minutes)
-        found = {"minutes": args.minutes, "blows": dict(soak.blows), "reached": soak.reached,
-                 **compared(out, quiet, undisturbed)}  # fmt: skip
+        if not struck.exists():
+            words_of = command(out, 3, args.steps)
+            soak = Soak(out, words_of, args.work / "struck.log", random.Random(0))
+            soak.run(60 * args.minutes)
+            write_json(struck, {"minutes": args.minutes, "blows": dict(soak.blows),
+                                "reached": soak.reached})  # fmt: skip
+        found = json.loads(struck.read_bytes()) | compared(out, quiet, undisturbed)
     finally:
         own = children(undisturbed.pid)
         undisturbed.send_signal(signal.SIGTERM)
