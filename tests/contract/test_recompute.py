@@ -70,7 +70,8 @@ def slopes(recipe: str, adapter: AdapterConfig | None, *, checkpointed: bool):
     found: dict[str, Tensor] = {}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         for phase in method.phases(1):
-            accumulate(phase, [batch], optims[phase.name], total=2, seed=0, step=1, device="cpu")
+            inputs = list(optims[phase.name].parameters.values())
+            accumulate(phase, [(batch, 1.0)], inputs, scale=1.0, seed=0, step=1, device="cpu")
             found |= {
                 f"{phase.name}: {name}": p.grad.clone()
                 for name, p in optims[phase.name].parameters.items()

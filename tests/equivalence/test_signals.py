@@ -15,7 +15,7 @@ from tests.equivalence.test_ranks import words
 from tests.tiny import tiny_zimage
 
 from fewstep.cli import INTERRUPTED, app, commands, main
-from fewstep.data import precompute
+from fewstep.data import drawing
 from fewstep.experiment.preview import Preview
 from fewstep.train import checkpoint
 from fewstep.train.loop import Outcome
@@ -59,7 +59,7 @@ def test_while_samples_are_drawn(rank: int, model: Path, tmp_path: Path) -> None
     out, drawn = tmp_path / "run", tmp_path / "drawn"
 
     def work(own: int) -> int:
-        real = precompute.euler
+        real = drawing.euler
 
         def euler(*args: Any) -> Any:
             with drawn.open("a") as file:
@@ -67,7 +67,7 @@ def test_while_samples_are_drawn(rank: int, model: Path, tmp_path: Path) -> None
             time.sleep(0.5)
             return real(*args)
 
-        precompute.euler = euler
+        drawing.euler = euler
         if own == rank:
             term_when(drawn)
         return main(command(model, tmp_path, out))

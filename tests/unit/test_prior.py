@@ -139,7 +139,9 @@ def summed(name: str, batches: Sequence[Batch]) -> tuple[dict[str, Tensor], Logs
     optim = Optim(OptimConfig(), method.student, total=1)
     [phase] = method.phases(0)
     total = sum(map(len, batches))
-    loss, logs = accumulate(phase, batches, optim, total=total, seed=0, step=0, device="cpu")
+    parts = [(batch, len(batch) / total) for batch in batches]
+    inputs = list(optim.parameters.values())
+    loss, logs = accumulate(phase, parts, inputs, scale=1.0, seed=0, step=0, device="cpu")
     grads = {n: p.grad for n, p in method.student.named_parameters() if p.grad is not None}
     return grads, logs | {"loss": loss}
 
