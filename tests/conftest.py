@@ -1,5 +1,9 @@
-"""For every test: one torch thread, and the shapes of the flow's signatures checked at run time."""
+"""For every test: one torch thread, the shapes of the flow's signatures checked at run time, and a
+tiny model directory with random weights."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -12,3 +16,13 @@ torch.set_num_threads(1)
 install_import_hook(
     "fewstep.flow", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny import tiny_zimage  # after the hook
+
+    directory = tmp_path_factory.mktemp("tiny") / "model"
+    family = tiny_zimage()
+    family.save(directory, family.backbone)
+    return directory

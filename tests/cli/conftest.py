@@ -5,17 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.tiny import tiny_zimage
 
 from fewstep.cli import suite
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    family = tiny_zimage()
-    family.save(directory, family.backbone)
-    return directory
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.tiny import tiny_zimage
 from transformers import Qwen3ForCausalLM
 
 from fewstep.errors import UserError
@@ -21,17 +20,9 @@ from fewstep.families.zimage import ZImage
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("whole") / "model"
-    family = tiny_zimage()
-    family.save(where, family.backbone)
-    return where
-
-
 @pytest.fixture
-def model(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "model"))
+def model(model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model, tmp_path / "model"))
 
 
 def edit(file: Path, **fields: Any) -> None:
@@ -148,8 +139,8 @@ def test_a_text_encoder_may_be_stored_with_its_head(model: Path) -> None:
     assert ZImage.load(model).fingerprint() == before.fingerprint()
 
 
-def test_every_part_is_loaded_in_the_type_asked_for(whole: Path) -> None:
-    family = ZImage.load(whole, dtype=torch.bfloat16)
+def test_every_part_is_loaded_in_the_type_asked_for(model: Path) -> None:
+    family = ZImage.load(model, dtype=torch.bfloat16)
     assert family.pictures is not None
     parts = (family.pipeline.transformer, family.pipeline.text_encoder, family.pipeline.vae,
              family.pictures.model.visual)  # fmt: skip
@@ -157,8 +148,8 @@ def test_every_part_is_loaded_in_the_type_asked_for(whole: Path) -> None:
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
-def test_saved_weights_follow_the_umask(whole: Path, tmp_path: Path, mask: int, mode: int) -> None:
-    family = ZImage.load(whole)
+def test_saved_weights_follow_the_umask(model: Path, tmp_path: Path, mask: int, mode: int) -> None:
+    family = ZImage.load(model)
     old = os.umask(mask)
     try:
         family.save(tmp_path / "m", family.backbone)

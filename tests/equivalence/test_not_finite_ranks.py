@@ -12,21 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests import forks
 from tests.equivalence.test_ranks import words
-from tests.tiny import tiny_zimage
 
 from fewstep.cli import INTERRUPTED, commands, main
 from fewstep.methods.ladd import LADD
 from fewstep.runs import read_metrics
 
 STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    family = tiny_zimage()
-    family.save(directory, family.backbone)
-    return directory
 
 
 def trained(

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from tests import forks
-from tests.tiny import tiny_zimage
 from tests.unit.test_folder import put
 
 from fewstep.cli import INTERRUPTED, main
@@ -20,14 +19,6 @@ from fewstep.train import loop
 
 CLOSE = 1e-6
 """Of every weight, average and moment after 20 steps."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    family = tiny_zimage()
-    family.save(directory, family.backbone)
-    return directory
 
 
 def words(model: Path, root: Path, recipe: str, part: int) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from tests import forks
 from tests.equivalence.test_ranks import words
-from tests.tiny import tiny_zimage
 
 from fewstep.cli import INTERRUPTED, app, commands, main
 from fewstep.data import drawing
@@ -23,14 +22,6 @@ from fewstep.train.loop import Outcome
 SECONDS = 60.0
 """In which both must have ended: a collective that nobody answers waits for days."""
 STEPS, EVERY = 4, 2
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    family = tiny_zimage()
-    family.save(directory, family.backbone)
-    return directory
 
 
 def command(model: Path, root: Path, out: Path) -> list[str]:

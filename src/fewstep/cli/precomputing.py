@@ -25,6 +25,7 @@ from fewstep.experiment.models import choose_device, load_family, make_world
 from fewstep.experiment.prompts import check_prompts
 from fewstep.experiment.samples import check_samples, sample_task
 from fewstep.train.progress import ProgressLines, duration
+from fewstep.train.ranks import take_gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,9 @@ def precompute(experiment: Experiment, request: PrecomputeRequest, console: Cons
             f"and data.prior {experiment.data.prior}"
         )
     torch.set_num_threads(experiment.threads or torch.get_num_threads())
-    device = own_device(experiment)
+    device = choose_device(experiment)
+    if device.type == "cuda":
+        take_gpu()
     world = make_world(experiment)
     check_prompts(experiment, world)
     first = os.environ.get("RANK", "0") == "0"  # one progress line of torchrun's processes
@@ -118,20 +121,6 @@ def models_of(experiment: Experiment) -> list[str]:
             "it to none, and data.cache to a folder that has room for both"
         )
     return models
-
-
-def own_device(experiment: Experiment) -> torch.device:
-    """Of several processes that torchrun has started on a machine, each takes a GPU."""
-    device = choose_device(experiment)
-    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
-        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= there:
-            raise UserError(
-                f"process {local} of this machine finds {there} GPUs; start no more processes than "
-                "that (torchrun --nproc-per-node)"
-            )
-        torch.cuda.set_device(local)
-    return device
 
 
 def plan(task: Task, per_hour: float | None) -> list[str]:

@@ -122,6 +122,20 @@ class Ranks:
 ALONE = Ranks()
 
 
+def take_gpu() -> None:
+    """Of the processes that torchrun has started on this machine each takes the GPU of its local
+    rank; nothing without torchrun. UserError where there is none left."""
+    if "LOCAL_RANK" not in os.environ:
+        return
+    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= there:
+        raise UserError(
+            f"process {local} of this machine finds {there} GPUs; start no more processes than "
+            "that (torchrun --nproc-per-node)"
+        )
+    torch.cuda.set_device(local)
+
+
 @contextmanager
 def started(device: str, *, sharded: bool = False) -> Iterator[Ranks]:
     """The processes that torchrun has started, connected; `ALONE` without it, unless weights are to
@@ -147,13 +161,7 @@ def started(device: str, *, sharded: bool = False) -> Iterator[Ranks]:
             f"WORLD_SIZE is set, but not {', '.join(missing)}; start several processes by torchrun"
         )
     if on_gpus:
-        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= there:
-            raise UserError(
-                f"process {local} of this machine finds {there} GPUs; start no more processes than "
-                "that (torchrun --nproc-per-node)"
-            )
-        torch.cuda.set_device(local)
+        take_gpu()
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
     store.set_timeout(PATIENCE)
     dist.init_process_group(

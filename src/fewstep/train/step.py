@@ -13,7 +13,8 @@ it; what moves later keeps its own, for its graph may have begun (decisions 3 an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -44,64 +45,55 @@ def run_step(
     of all processes, which find the same; `means` are of this one's share, and the first has those
     of the whole beside them (loss and norm of the gradient).
     """
+    total = sum(len(batch) for batch in batches)
+    moved = [(batch.to(device), len(batch) / total) for batch in ranks.share(batches)]
+    moved += [(batch.to(device), 0.0) for batch in ranks.padding(batches)]
+    with resharded_after(method, optims, ranks):
+        for phase in method.phases(step):
+            optim = optims.get(phase.name)
+            if optim is None:
+                raise ValueError(
+                    f"the method has a phase {phase.name!r}, but there are optimizers only for "
+                    f"{', '.join(sorted(optims))}"
+                )
+            optim.zero_grad()
+            # FSDP2 takes the mean over processes, where shares of a step have to add up; its
+            # divisor can be set, but not with gloo
+            scale, inputs = float(ranks.count), None
+            if not ranks.sharded:
+                scale, inputs = 1.0, list(optim.parameters.values())
+            loss, logs = accumulate(
+                phase, moved, inputs, scale=scale, seed=seed, step=step, device=device
+            )
+            if not ranks.sharded:
+                ranks.total_gradients(list(optim.parameters.values()))
+            loss, norm = ranks.total(loss), optim.norm()
+            # One look for both: every look waits for the device.
+            if not bool((loss.isfinite() & norm.isfinite()).item()):
+                optim.zero_grad()
+                what = "loss" if not math.isfinite(loss.item()) else "gradient"
+                return f"the {what} of phase {phase.name!r}"
+            optim.step(norm)
+            optim.zero_grad()
+            phase.after()
+            if ranks.sharded:
+                optim.train(False)
+            whole = {"loss": loss, "grad_norm": norm} if ranks.first else {}
+            means.setdefault(phase.name, Means()).add(logs | whole)
+    return None
+
+
+@contextmanager
+def resharded_after(method: Method, optims: Mapping[str, Optim], ranks: Ranks) -> Iterator[None]:
+    """A step may leave sharded weights gathered and without need of a gradient; after the block,
+    however it ends, they are as before."""
     try:
-        return run_phases(
-            method, batches, optims, means, seed=seed, step=step, device=device, ranks=ranks
-        )
+        yield
     finally:
         if ranks.sharded:
             reshard(method.modules.values())
             for optim in optims.values():
                 optim.train(True)
-
-
-def run_phases(
-    method: Method,
-    batches: Sequence[Batch],
-    optims: Mapping[str, Optim],
-    means: dict[str, Means],
-    *,
-    seed: int,
-    step: int,
-    device: torch.device | str,
-    ranks: Ranks,
-) -> str | None:
-    """`run_step`, which may leave sharded weights gathered and without need of a gradient."""
-    total = sum(len(batch) for batch in batches)
-    moved = [(batch.to(device), len(batch) / total) for batch in ranks.share(batches)]
-    moved += [(batch.to(device), 0.0) for batch in ranks.padding(batches)]
-    for phase in method.phases(step):
-        optim = optims.get(phase.name)
-        if optim is None:
-            raise ValueError(
-                f"the method has a phase {phase.name!r}, but there are optimizers only for "
-                f"{', '.join(sorted(optims))}"
-            )
-        optim.zero_grad()
-        # FSDP2 takes the mean over processes, where shares of a step have to add up; its divisor
-        # can be set, but not with gloo
-        scale, inputs = float(ranks.count), None
-        if not ranks.sharded:
-            scale, inputs = 1.0, list(optim.parameters.values())
-        loss, logs = accumulate(
-            phase, moved, inputs, scale=scale, seed=seed, step=step, device=device
-        )
-        if not ranks.sharded:
-            ranks.total_gradients(list(optim.parameters.values()))
-        loss, norm = ranks.total(loss), optim.norm()
-        # One look for both: every look waits for the device.
-        if not bool((loss.isfinite() & norm.isfinite()).item()):
-            optim.zero_grad()
-            what = "loss" if not math.isfinite(loss.item()) else "gradient"
-            return f"the {what} of phase {phase.name!r}"
-        optim.step(norm)
-        optim.zero_grad()
-        phase.after()
-        if ranks.sharded:
-            optim.train(False)
-        whole = {"loss": loss, "grad_norm": norm} if ranks.first else {}
-        means.setdefault(phase.name, Means()).add(logs | whole)
-    return None
 
 
 def accumulate(
