@@ -100,8 +100,8 @@ def test_what_the_model_does_not_hear_of_them_is_told(root: Path, family: ZImage
     (root / "wanted.txt").write_text("a red circle " * 200 + "\na [trigger] zebra")
     long, unknown = folder_of(root, family).warnings[-2:]
     assert not before
-    # a turn has five tokens more than its 601 words
-    assert long == "a.png: of the 606 tokens of a further prompt the model reads 512"
+    # a turn has five tokens more than its 601 words; the tiny transformer has places for 224
+    assert long == "a.png: of the 606 tokens of a further prompt the model reads 224"
     assert unknown == "b.png: the model has no word 'sks,', 'sks', 'zebra'"
     (root / "p" / "a.txt").write_text("a red circle " * 201)
     assert "tokens of a caption the model reads" in folder_of(root, family).warnings[-2]
