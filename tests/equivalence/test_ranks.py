@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests import forks
+from tests import forks, sharded
+from tests.sharded import saved
 from tests.unit.test_folder import put
 
 from fewstep.cli import INTERRUPTED, main
@@ -21,7 +22,7 @@ CLOSE = 1e-6
 """Of every weight, average and moment after 20 steps."""
 
 
-def words(model: Path, root: Path, recipe: str, part: int) -> list[str]:
+def words(model: Path, root: Path, recipe: str, part: int, **more: object) -> list[str]:
     values: dict[str, object] = {
         "model": model, "engine": "plain", "data.cache": root / "cache",
         "data.samples.prompts": 16, "data.samples.steps": 2, "data.batch-size": SIZES[recipe],
@@ -35,6 +36,7 @@ def words(model: Path, root: Path, recipe: str, part: int) -> list[str]:
         values["data.folder.path"] = root / "pictures"
     if recipe == "dreambooth_shapes":
         values["data.folder.regularisation"] = root / "others"
+    values |= more
     return ["train", recipe, *(w for k, value in values.items() for w in (f"--{k}", f"{value}"))]
 
 
@@ -143,3 +145,17 @@ def test_saved_by_two_and_gone_on_with_by_one_and_by_four(model: Path, tmp_path:
         )
         assert largest(straight, out) <= CLOSE
         assert [r["step"] for r in read_metrics(out) if r["phase"] == "loop"] == [5, 8, 10, 15, 20]
+
+
+@pytest.mark.slow
+def test_blocks_of_divided_weights_are_computed_again(model: Path, tmp_path: Path) -> None:
+    steps: dict[str, object] = {"loop.steps": 4, "loop.checkpoint-every": 4}
+    ways: dict[int, dict[str, object]] = {
+        1: {}, 2: {"sharding.mode": "parameters", "sharding.teacher": "sharded"},
+    }  # fmt: skip
+    for count, more in ways.items():
+        options = words(model, tmp_path, "ladd_shapes", 4, **steps, **more)
+        options += ["--out", str(tmp_path / f"{count}"), *["--recompute"] * (count - 1)]
+        assert forks.run(count, lambda rank, o=options: main(o)) == [0] * count
+    one, two = (saved(tmp_path / f"{count}/checkpoints/step_00000004") for count in ways)
+    assert sharded.largest(one, two) <= CLOSE
