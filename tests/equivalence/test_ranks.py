@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
-from tests import forks, sharded
-from tests.sharded import saved
+from tests import forks
+from tests.sharded import largest, saved
 from tests.unit.test_folder import put
 
 from fewstep.cli import INTERRUPTED, main
@@ -71,16 +70,10 @@ METHODS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
-def tensors(out: Path) -> dict[str, object]:
-    [last] = (out / "checkpoints").glob("step_*20")
-    return {f"{file.name}/{name}": t for file in sorted(last.glob("*.safetensors"))
-            for name, t in load_file(file).items()}  # fmt: skip
-
-
-def largest(a: Path, b: Path) -> float:
-    one, two = tensors(a), tensors(b)
-    assert one.keys() == two.keys()
-    return max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
+def apart(a: Path, b: Path) -> float:
+    """The largest difference of any tensor in the last checkpoints of two runs."""
+    [one], [two] = ((out / "checkpoints").glob("step_*20") for out in (a, b))
+    return largest(saved(one), saved(two))
 
 
 @pytest.mark.slow
@@ -104,7 +97,7 @@ def test_ranks_and_accumulation_change_nothing(
     one = trained(1, size)
     # shares of the batch; four micro-batches for four; one sample after the other
     for count, part in ((2, size), (4, size // 4), (1, 1)):
-        found = largest(one, trained(count, part))
+        found = apart(one, trained(count, part))
         record_property(f"{count} processes, micro-batches of {part}", found)  # `benchmarks.ranks`
         assert found <= CLOSE, f"{count} processes, micro-batches of {part}: {found:.2g}"
     for alone, together in zip(logged(one), logged(tmp_path / f"4_{size // 4}"), strict=True):
@@ -143,7 +136,7 @@ def test_saved_by_two_and_gone_on_with_by_one_and_by_four(model: Path, tmp_path:
             forks.run(count, lambda rank, out=out: main([*options, "--out", str(out)]))
             == [0] * count
         )
-        assert largest(straight, out) <= CLOSE
+        assert apart(straight, out) <= CLOSE
         assert [r["step"] for r in read_metrics(out) if r["phase"] == "loop"] == [5, 8, 10, 15, 20]
 
 
@@ -158,4 +151,4 @@ def test_blocks_of_divided_weights_are_computed_again(model: Path, tmp_path: Pat
         options += ["--out", str(tmp_path / f"{count}"), *["--recompute"] * (count - 1)]
         assert forks.run(count, lambda rank, o=options: main(o)) == [0] * count
     one, two = (saved(tmp_path / f"{count}/checkpoints/step_00000004") for count in ways)
-    assert sharded.largest(one, two) <= CLOSE
+    assert largest(one, two) <= CLOSE
