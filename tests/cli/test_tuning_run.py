@@ -81,3 +81,13 @@ def test_a_refused_teacher_a_forced_run_and_the_best_of_it(
         assert torch.equal(found[name].float(), value.bfloat16().float()), name
     assert f"{kept.step} steps of batch 2" in (out / "model" / "README.md").read_text()
     assert main(words) == 0  # a finished run is left as it is, forced as it was
+
+    for more, step in ([], kept.step), (["--step", "3"], 3):
+        again = out.with_name(f"again_{step}")
+        assert main(["export", str(out), "--out", str(again), *more]) == 0
+        with safe_open(again / "adapter.safetensors", "pt") as file:
+            assert file.metadata()["step"] == str(step)
+            same = all(
+                torch.equal(file.get_tensor(f"diffusion_model.{n}"), v) for n, v in found.items()
+            )
+        assert same == (step == kept.step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -15,7 +16,8 @@ from fewstep.experiment.export import Trained, export, export_adapter
 from fewstep.experiment.offline import restored
 from fewstep.runs import Run
 from fewstep.train import checkpoint
-from fewstep.train.commit import name_of, step_of
+from fewstep.train.best import BEST
+from fewstep.train.commit import name_of, step_inside, step_of
 
 ADAPTER, MODEL = "adapter.safetensors", "model"
 
@@ -27,7 +29,7 @@ def export_run(request: ExportRequest, console: Console) -> int:
     if there := [name for name in written if (folder / name).exists()]:
         raise UserError(f"{folder / there[0]} is there already; choose another --out")
     with Run.open(request.run) as run:
-        found = chosen(run.checkpoints, request.step, console)
+        found = chosen(run.checkpoints, request.step, experiment.retention.export, console)
         trained = restored(experiment, found)
         if started_on(request.run, "model") != trained.family.fingerprint():
             raise UserError(
@@ -36,12 +38,17 @@ def export_run(request: ExportRequest, console: Console) -> int:
             )
         console.print(f"exporting {found}")
         folder.mkdir(parents=True, exist_ok=True)
-        write_all(trained, experiment, folder, run.directory.name, step_of(found), console)
+        write_all(trained, experiment, folder, run.directory.name, step_inside(found), console)
     return 0
 
 
-def chosen(folder: Path, step: int | None, console: Console) -> Path:
-    """The newest complete checkpoint, or that of a step; UserError where there is none."""
+def chosen(
+    folder: Path, step: int | None, ending: Literal["best", "last"], console: Console
+) -> Path:
+    """The complete checkpoint of a step, or the one that the end of the run would take: the best
+    where a gauge has kept it, else the newest. UserError where there is none."""
+    if step is None and ending == "best" and (folder / BEST).is_dir():
+        return whole(folder / BEST)
     if step is None:
         found = checkpoint.newest(folder, lambda text: console.print(f"warning: {text}"))
         if found is None:
@@ -51,6 +58,10 @@ def chosen(folder: Path, step: int | None, console: Console) -> Path:
     if not found.is_dir():
         steps = ", ".join(str(step_of(p)) for p in sorted(folder.glob("step_*")))
         raise UserError(f"there is no checkpoint of step {step} in {folder}; --step takes {steps}")
+    return whole(found)
+
+
+def whole(found: Path) -> Path:
     if (why := checkpoint.flaw(found)) is not None:
         raise UserError(f"the checkpoint {found} is not whole: {why}; choose another --step")
     return found

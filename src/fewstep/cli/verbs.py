@@ -162,7 +162,8 @@ class ExportRequest:
     """The folder that gets model/, and adapter.safetensors where an adapter was trained; none is
     the run."""
     step: int | None = None
-    """Of the checkpoint; none is the newest that is whole."""
+    """Of the checkpoint; none is what the end of the run takes: the best that a retention gauge has
+    kept where retention.export is best, else the newest that is whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

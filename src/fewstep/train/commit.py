@@ -83,6 +83,11 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step_"))
 
 
+def step_inside(path: Path) -> int:
+    """Of a checkpoint whatever it is called, as the best is called."""
+    return int(json.loads((path / STATE).read_bytes())["step"])
+
+
 def crc(file: Path) -> int:
     """crc32 of a file: safetensors has no checksum, and loads flipped bits in silence."""
     value = 0
