@@ -73,14 +73,24 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.fault(2)
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["ladd_shapes", "sda_shapes", "dopsd_shapes"])
-def test_killed_and_started_again_is_the_same_run(recipe: str, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "more"),
+    [
+        ("ladd_shapes", ""), ("sda_shapes", ""), ("dopsd_shapes", ""),
+        ("ladd_shapes", "--optim.student.weights exact --optim.student.moments 8bit "
+                        "--method.ema-decay 0"),
+    ],
+)  # fmt: skip
+def test_killed_and_started_again_is_the_same_run(
+    recipe: str, more: str, model: Path, tmp_path: Path
+) -> None:
     for i in range(4):
         put(tmp_path / "pictures" / f"{i}.png", f"{i} circles", width=64, height=64, seed=i)
         (tmp_path / "pictures" / f"{i}.enhanced.txt").write_text(f"{i} dogs on white")
     command = [*words(model, tmp_path, recipe, 4), "--data.batch-size", "4",
                "--data.samples.prompts", "6", "--loop.log-every", "1",
-               "--loop.steps", str(2 * HALF), "--loop.checkpoint-every", "2"]  # fmt: skip
+               "--loop.steps", str(2 * HALF), "--loop.checkpoint-every", "2",
+               *more.split()]  # fmt: skip
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert trained(command, straight, tmp_path / "a.jsonl") == 0
     assert trained(command, broken, tmp_path / "b.jsonl", kill_at=HALF) == -signal.SIGKILL

@@ -134,7 +134,7 @@ def test_state_goes_round(base: ZImageBackbone) -> None:
 def test_the_ema_of_an_adapted_tree_shadows_the_adapter_alone(base: ZImageBackbone) -> None:
     student = student_of(base)
     ema = Ema(student, decay=0.75)
-    shadow = ema.module
+    shadow = ema.average
     assert isinstance(shadow, ZImageBackbone)
     shared = {id(p) for p in shadow.parameters()} & {id(p) for p in student.parameters()}
     assert shared == {id(p) for p in base.parameters()}

@@ -123,7 +123,7 @@ def test_a_frozen_teacher_is_the_model_before_training_and_an_average_follows() 
     assert frozen.modules == {} and set(slow.modules) == {"ema"}
     ema = slow.modules["ema"]
     assert isinstance(ema, Ema)
-    shadow = ema.module.get_parameter("leave.bias")
+    shadow = ema.average.get_parameter("leave.bias")
     start = ToyBackbone(seed=1).leave.bias
     assert_close(shadow, start + 0.1 * 0.1)  # a tenth of the first step
     assert not torch.allclose(asked(slow), before)

@@ -21,7 +21,7 @@ def filled(value: float, dtype: torch.dtype = torch.float32) -> nn.Linear:
 
 
 def weight(ema: Ema) -> Tensor:
-    return ema.module.get_parameter("weight")
+    return ema.average.get_parameter("weight")
 
 
 def test_trap26_closed_form_from_the_current_weights() -> None:
@@ -77,19 +77,19 @@ def test_frozen_parameters_are_not_copied_and_buffers_follow() -> None:
     norm = nn.BatchNorm1d(2)
     module = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), norm)
     ema = Ema(module, decay=0.5)
-    assert ema.module.get_parameter("0.weight") is module.get_parameter("0.weight")
-    assert ema.module.get_parameter("1.weight") is not norm.weight
+    assert ema.average.get_parameter("0.weight") is module.get_parameter("0.weight")
+    assert ema.average.get_parameter("1.weight") is not norm.weight
     module(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)))
     assert norm.running_mean is not None and norm.running_mean.abs().sum() > 0
     ema.update(module)
-    assert_close(ema.module.get_buffer("1.running_mean"), norm.running_mean)
-    assert int(ema.module.get_buffer("1.num_batches_tracked")) == 1
+    assert_close(ema.average.get_buffer("1.running_mean"), norm.running_mean)
+    assert int(ema.average.get_buffer("1.num_batches_tracked")) == 1
 
 
 def test_shadow_is_never_trained_and_leaves_the_module_alone() -> None:
     module = filled(1.0)
     ema = Ema(module, decay=0.5)
-    assert module.training and not ema.module.training  # nor does it drop or count anything
+    assert module.training and not ema.average.training  # nor does it drop or count anything
     assert not any(p.requires_grad for p in ema.parameters())
     assert all(p.requires_grad for p in module.parameters())
     with torch.no_grad():

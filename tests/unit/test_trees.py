@@ -162,7 +162,7 @@ def trained(method: Method) -> None:
     """Move the adapter and its average apart."""
     sda = inner(method)
     draws = torch.Generator().manual_seed(3)
-    for tree, size in ((sda.student, 0.05), (sda.ema.module, 0.1)):
+    for tree, size in ((sda.student, 0.05), (sda.ema.average, 0.1)):
         for value in adapter_state(tree).values():
             value.normal_(0, size, generator=draws)
 
@@ -200,7 +200,7 @@ def test_what_is_exported_is_the_base_and_the_adapter_alone(
     trained(method)
     exported = method.exported()
     assert isinstance(exported, ZImageBackbone)
-    state = adapter_state(inner(method).ema.module)
+    state = adapter_state(inner(method).ema.average)
     assert state.keys() == adapter_state(exported).keys() and len(state) == 2 * 48
     right = run(merged(family, state))
     assert relative(run(exported), right) < 1e-5
@@ -218,7 +218,7 @@ def test_gradient_reaches_the_trained_adapter_and_nothing_else(
     loss, _ = sda.loss(given, Rng(0, 0, "student", given.ids), level=1)
     loss.backward()
     own = {id(p) for a in adapters_of(sda.student).values() for p in a.parameters()}
-    trees = [sda.student, sda.base, sda.teacher, sda.ema.module]
+    trees = [sda.student, sda.base, sda.teacher, sda.ema.average]
     if sda.assisted is not None:
         trees += [sda.assisted.student, sda.assisted.base]
     moved = {id(p) for t in trees for p in t.parameters() if p.grad is not None}

@@ -132,7 +132,7 @@ def make_method(
     experiment: Experiment, family: ZImage, teacher: ZImage, device: torch.device
 ) -> Method:
     """`teacher` is `family` itself unless the experiment names another one."""
-    cfg, sampling = experiment.method, experiment.sampling
+    cfg, sampling, optims = experiment.method, experiment.sampling, experiment.optim.given()
     check_levels(cfg.student_sigmas, family.sigmas(sampling.steps))
     match cfg:
         case LADDConfig():
@@ -146,8 +146,8 @@ def make_method(
         case DMD2Config():
             return DMD2(
                 cfg, student=student_of(family.backbone, experiment), teacher=teacher.backbone,
-                critic=trainable(teacher.backbone), uncond=no_prompt(teacher, device),
-                sampler=sampling.sampler,
+                critic=trainable(teacher.backbone, optims["critic"].weights),
+                uncond=no_prompt(teacher, device), sampler=sampling.sampler,
             )  # fmt: skip
         case SDAConfig():
             return make_sda(experiment, cfg, family, teacher, no_prompt(teacher, device))
@@ -179,6 +179,6 @@ def check_levels(trained: Sequence[float], grid: Sequence[float]) -> None:
 def make_optims(experiment: Experiment, method: Method) -> dict[str, Optim]:
     total = updates_per_phase(method, experiment.loop.steps)
     return {
-        name: Optim(cfg, method.modules[name], total=total[name])
+        name: Optim(cfg, method.modules[name], total=total[name], seed=experiment.seed)
         for name, cfg in experiment.optim.given().items()
     }

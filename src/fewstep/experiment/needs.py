@@ -22,6 +22,7 @@ def check_needs(experiment: Experiment) -> None:
     check_method(experiment)
     check_teacher(experiment)
     check_assistant(experiment)
+    check_kept(experiment)
     if experiment.sharding.on:
         check_sharding(experiment)
     if experiment.recompute and experiment.engine != "plain":
@@ -116,6 +117,20 @@ def check_assistant(experiment: Experiment) -> None:
         )
 
 
+def check_kept(experiment: Experiment) -> None:
+    """Few bytes are for the many weights of a transformer."""
+    for name, cfg in experiment.optim.given().items():
+        if cfg.weights == "float32":
+            continue
+        key = f"optim.{name}.weights"
+        if name == "heads":
+            raise ValueError(f"{key} is {cfg.weights}, but heads are in float32: set it to that")
+        if name == "student" and experiment.adapter is not None:
+            raise ValueError(
+                f"{key} is {cfg.weights}, but an adapter is small and in float32: set it to that"
+            )
+
+
 def check_sharding(experiment: Experiment) -> None:
     """What works on whole weights, or has none worth dividing."""
     method, mode = experiment.method, experiment.sharding.mode
@@ -129,6 +144,14 @@ def check_sharding(experiment: Experiment) -> None:
             f"sharding.mode is {mode}, but engine {experiment.engine} reads the weights of blocks "
             "without calling them, so nobody would gather them: set engine to plain"
         )
+    for name, cfg in experiment.optim.given().items():
+        for part, kept in (("weights", cfg.weights), ("moments", cfg.moments)):
+            if kept != "float32":
+                raise ValueError(
+                    f"sharding.mode is {mode}, but optim.{name}.{part} is {kept}, which one "
+                    f"process packs alone: set optim.{name}.{part} to float32, or sharding.mode "
+                    "to none"
+                )
     if isinstance(method, LADDConfig) and method.r1 == "exact":
         raise ValueError(
             f"sharding.mode is {mode}, but method.r1 = exact differentiates the heads' gradient "

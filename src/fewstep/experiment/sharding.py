@@ -41,7 +41,8 @@ def divide(
     """In place; optimizers of before are then of parameters that are there no more."""
     for module in method.modules.values():
         if isinstance(module, Ema):  # it has no forward of its own, and its module no backward
-            shard(module.module, mesh)
+            if module.module is not None:
+                shard(module.module, mesh)
         else:
             shard(module, mesh, whole_in_step=cfg.mode == "optimizer")
     if cfg.teacher == "sharded":

@@ -30,20 +30,23 @@ from fewstep.nets.adapters import Adapted, adapt
 from fewstep.nets.lokr import LoKr, LoRA
 from fewstep.nets.share import share
 from fewstep.runs import user_path
+from fewstep.train.adam import WeightsName
 
 
 def student_of(backbone: Backbone, experiment: Experiment) -> Backbone:
     """What trains: a copy, or adapters in a second tree over the frozen weights."""
     if experiment.adapter is None:
-        return trainable(backbone)
+        return trainable(backbone, experiment.optim.student.weights)
     student = share(backbone)
     adapt(student, experiment.adapter, experiment.seed)
     return student
 
 
-def trainable(backbone: Backbone) -> Backbone:
-    """A copy in float32, of which every weight trains."""
-    return copy.deepcopy(backbone).to(torch.float32).requires_grad_(True)
+def trainable(backbone: Backbone, weights: WeightsName) -> Backbone:
+    """A copy of which every weight trains: in float32, or, as the upper half of one, in bfloat16,
+    to which a model in float32 is rounded once."""
+    dtype = torch.float32 if weights == "float32" else torch.bfloat16
+    return copy.deepcopy(backbone).to(dtype).requires_grad_(True)
 
 
 def make_sda(

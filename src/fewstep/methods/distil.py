@@ -74,7 +74,7 @@ class SelfTeacher:
         self.update: Callable[[], None] = nothing
         if cfg.decay is not None:
             ema = following(student, decay=cfg.decay, share=cfg.follow)
-            self.module, self.modules = ema.module, {"ema": ema}
+            self.module, self.modules = ema.average, {"ema": ema}
             self.update = partial(ema.update, student)
 
     def velocity(self, batch: Batch) -> Velocity:

@@ -110,7 +110,7 @@ class DMD2:
         }
 
     def exported(self) -> nn.Module:
-        return self.ema.module
+        return self.ema.average
 
     def phases(self, step: int) -> Iterator[Phase]:
         turns, moves = self.cfg.turns, step // self.cfg.student_every

@@ -55,7 +55,7 @@ class DreamBooth:
         self.modules: Mapping[str, nn.Module] = {"student": student, "ema": self.ema}
 
     def exported(self) -> nn.Module:
-        return self.ema.module
+        return self.ema.average
 
     def phases(self, step: int) -> Iterator[PhaseInParts]:
         yield PhaseInParts(

@@ -147,7 +147,7 @@ class LADD:
         }
 
     def exported(self) -> nn.Module:
-        return self.ema.module
+        return self.ema.average
 
     def phases(self, step: int) -> Iterator[Phase]:
         fakes: Fakes | None = {} if self.cfg.student_moves(step) else None

@@ -157,7 +157,7 @@ class SDA:
         self.modules: Mapping[str, nn.Module] = {"student": student, "ema": self.ema}
 
     def exported(self) -> nn.Module:
-        return self.ema.module
+        return self.ema.average
 
     def phases(self, step: int) -> Iterator[Phase]:
         level = self.cfg.turns[step % len(self.cfg.turns)]

@@ -52,7 +52,7 @@ class SFT:
         self.modules: Mapping[str, nn.Module] = {"student": student, "ema": self.ema}
 
     def exported(self) -> nn.Module:
-        return self.ema.module
+        return self.ema.average
 
     def phases(self, step: int) -> Iterator[Phase]:
         yield Phase(

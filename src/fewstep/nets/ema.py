@@ -18,7 +18,7 @@ class Ema(nn.Module):
     the average never moves. Frozen parameters (under an adapter, say) cannot move either, so they
     are the module's own and cost no memory. Buffers are copied at every update.
 
-    decay   d in [0, 1); 0 makes the shadow a plain float32 copy.
+    decay   d in [0, 1); 0 is the weights themselves, of which no copy is made.
     warmup  d = min(decay, (1 + t) / (1 + pace + t)) at update t = 0, 1, 2, ...: with the usual pace
             of 9 the average forgets its starting weights within tens of updates instead of
             1 / (1 - decay).
@@ -54,15 +54,27 @@ class Ema(nn.Module):
         trained = [p for p in module.parameters() if p.requires_grad]
         if not trained:
             raise ValueError("Ema needs a module with a trainable parameter, but all are frozen")
-        memo: dict[int, object] = {id(p): p for p in module.parameters() if not p.requires_grad}
-        for p in trained:
-            copied = p.detach().to(torch.float32, copy=True)
-            memo[id(p)] = nn.Parameter(copied, requires_grad=False)
-        self.module = copy.deepcopy(module, memo).eval()
         self.decay = decay
         self.warmup = warmup
         self.pace = pace
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.live = (module,)
+        """In a tuple, for it is no part of this one."""
+        self.module = self.shadow_of(module) if decay > 0 else None
+
+    @property
+    def average(self) -> nn.Module:
+        """What is sampled from: a module with the shadow's weights, or `module` itself."""
+        return self.live[0] if self.module is None else self.module
+
+    @staticmethod
+    def shadow_of(module: nn.Module) -> nn.Module:
+        trained = [p for p in module.parameters() if p.requires_grad]
+        memo: dict[int, object] = {id(p): p for p in module.parameters() if not p.requires_grad}
+        for p in trained:
+            copied = p.detach().to(torch.float32, copy=True)
+            memo[id(p)] = nn.Parameter(copied, requires_grad=False)
+        return copy.deepcopy(module, memo).eval()
 
     def next_decay(self) -> float:
         """The d of the next update."""
@@ -72,6 +84,9 @@ class Ema(nn.Module):
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move the shadow towards the weights of `module`, which has the shadow's structure."""
+        if self.module is None:
+            self.updates += 1
+            return
         weight = 1 - self.next_decay()
         live = dict(module.named_parameters())
         shadow = dict(self.module.named_parameters())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fewstep.methods.base import Method
 from fewstep.nets.shard import whole
+from fewstep.train.adam import Adam, MomentsName, WeightsName
 
 Schedule = Literal["constant", "cosine"]
 
@@ -32,6 +33,12 @@ class OptimConfig:
     schedule: Schedule = "constant"
     """After the warm-up: the same rate, or half a cosine that reaches 0 when the phase's updates
     are done."""
+    weights: WeightsName = "float32"
+    """What trained weights are: float32; bfloat16 with the rest of a float32 beside them, whose
+    updates are those of float32 (exact); or bfloat16 alone, rounded at random (stochastic). The
+    model computes in what they are, and its gradients add up in it over micro-batches."""
+    moments: MomentsName = "float32"
+    """What the optimizer keeps of past gradients; 8bit is a quarter of it, and near it."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -67,32 +74,30 @@ def updates_per_phase(method: Method, steps: int) -> Counter[str]:
 class Optim:
     """AdamW on the trainable parameters of one module, by name.
 
-    `total` is the number of updates of the whole run; only the cosine schedule looks at it.
-    ValueError for parameters in less than float32: steps of 1e-5 round away in bfloat16.
+    total  the number of updates of the whole run; only the cosine schedule looks at it
+    seed   of what is rounded at random
+
+    ValueError for parameters that are not kept as `cfg.weights` has it: steps of 1e-5 round away
+    in bfloat16.
     """
 
-    def __init__(self, cfg: OptimConfig, module: nn.Module, *, total: int) -> None:
+    def __init__(self, cfg: OptimConfig, module: nn.Module, *, total: int, seed: int = 0) -> None:
         self.cfg, self.total = cfg, total
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("an optimizer needs a trainable parameter, but all are frozen")
         for name, p in self.parameters.items():
-            if p.dtype not in (torch.float32, torch.float64):
-                raise ValueError(
-                    f"parameter {name!r} is {str(p.dtype).removeprefix('torch.')}: small steps "
-                    "would round away; train a float32 copy of the weights"
-                )
-        self.adam = torch.optim.AdamW(
-            list(self.parameters.values()),
-            lr=cfg.lr,
-            betas=cfg.betas,
-            weight_decay=cfg.weight_decay,
-        )
+            check_kept(name, p.dtype, cfg.weights)
+        self.adam = Adam(
+            self.parameters, betas=cfg.betas, weight_decay=cfg.weight_decay, weights=cfg.weights,
+            moments=cfg.moments, seed=seed,
+        )  # fmt: skip
         self.updates = 0
         """Updates made, which is what the schedule counts."""
 
     def zero_grad(self) -> None:
-        self.adam.zero_grad(set_to_none=True)
+        for p in self.parameters.values():
+            p.grad = None
 
     def train(self, on: bool) -> None:
         """Whether the parameters need a gradient at all."""
@@ -108,23 +113,27 @@ class Optim:
         """Norm of all gradients together, a parameter that got none counting 0; of sharded ones the
         norm of the whole, which all processes ask for at once."""
         found = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if found and self.cfg.weights != "float32":  # bfloat16 would tell it to one part in 256
+            norms = [torch.linalg.vector_norm(g, dtype=torch.float32) for g in found]
+            return torch.linalg.vector_norm(torch.stack(norms))
         return whole(nn.utils.get_total_norm(found))
 
     def step(self, norm: Tensor) -> None:
         """Clip gradients of this norm, and move."""
-        if self.cfg.clip is not None:
+        shrink = None
+        if self.cfg.clip is not None and self.cfg.weights != "float32":
+            shrink = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
+        elif self.cfg.clip is not None:
             nn.utils.clip_grads_with_norm_(list(self.parameters.values()), self.cfg.clip, norm)
-        for group in self.adam.param_groups:
-            group["lr"] = self.lr
-        self.adam.step()
+        self.adam.step(self.lr, shrink)
         self.updates += 1
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by "parameter/quantity" and, for JSON, everything else."""
         tensors = {
             f"{name}/{quantity}": value
-            for name, p in self.parameters.items()
-            for quantity, value in self.adam.state.get(p, {}).items()
+            for name, kept in self.adam.state.items()
+            for quantity, value in kept.items()
         }
         return tensors, {"updates": self.updates}
 
@@ -134,29 +143,28 @@ class Optim:
         name, _, quantity = key.rpartition("/")
         if name not in self.parameters:
             raise ValueError(f"the optimizer state is for a parameter {name!r} that is not there")
-        # AdamW counts its steps on the CPU, in a tensor of its own for each parameter.
-        return torch.zeros(()) if quantity == "step" else torch.zeros_like(self.parameters[name])
+        return self.adam.blank(name, quantity)
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take up what `state` gave; ValueError if it belongs to other parameters."""
+        """Take up what `state` gave; ValueError if it belongs to other parameters, or to weights
+        or moments that are kept otherwise."""
         found: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, quantity = key.rpartition("/")
             found.setdefault(name, {})[quantity] = value
-        for name, entries in found.items():
-            if name not in self.parameters:
-                raise ValueError(
-                    f"the optimizer state is for a parameter {name!r} that is not there"
-                )
-            p = self.parameters[name]
-            if any(v.ndim and v.shape != p.shape for v in entries.values()):
-                raise ValueError(f"the optimizer state of {name!r} has another shape than it")
+        self.adam.load(found)
         self.updates = int(facts["updates"])
-        # A parameter that never got a gradient (a padding token, say) has no state.
-        self.adam.state.clear()
-        for name, entries in found.items():
-            p = self.parameters[name]
-            self.adam.state[p] = {
-                q: v.clone() if q == "step" else v.to(p.device, p.dtype, copy=True)
-                for q, v in entries.items()
-            }
+
+
+def check_kept(name: str, dtype: torch.dtype, weights: WeightsName) -> None:
+    shown = str(dtype).removeprefix("torch.")
+    if weights == "float32" and dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"parameter {name!r} is {shown}: small steps would round away; train a float32 copy of "
+            "the weights, or keep them as exact or stochastic"
+        )
+    if weights != "float32" and dtype != torch.bfloat16:
+        raise ValueError(
+            f"parameter {name!r} is {shown}, and {weights} weights are bfloat16 ones; keep them as "
+            "float32"
+        )

@@ -1,0 +1,184 @@
+"""AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on weights and moments in few bytes.
+
+torch's own function computes every update, in float32. What is kept in fewer bytes is unpacked
+before it and packed after it, one parameter at a time, so that of no more than one there is a copy.
+
+    bytes of a weight    float32 4     exact 2 + 2 (`train.halves`)    stochastic 2
+    of a moment          float32 4     8bit 1 + 1/64 (`train.eight_bits`)
+
+A first moment of decay 0 is the gradient itself, and is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from fewstep.rng import seed_of
+from fewstep.train.eight_bits import BLOCK, from_eight_bits, to_eight_bits
+from fewstep.train.halves import joined, rounded_at_random, split
+
+WeightsName = Literal["float32", "exact", "stochastic"]
+MomentsName = Literal["float32", "8bit"]
+
+FIRST, SECOND = "exp_avg", "exp_avg_sq"
+CODES, SCALES, LOW, STEP = "codes", "scales", "low", "step"
+EPS = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One parameter as the update sees it: float32, and the tensors themselves where they are."""
+
+    weight: Tensor
+    gradient: Tensor
+    first: Tensor
+    second: Tensor
+    step: Tensor
+
+
+class Adam:
+    """The moments of named parameters, and what is kept of their weights beside them.
+
+    weights  float32 parameters train as they are; bfloat16 ones "exact", as the upper halves of
+             float32 weights, or "stochastic", each update rounded at random
+    seed     of that rounding; the draws of an update depend on nothing else but its number and the
+             parameter's name
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], *, betas: tuple[float, float],
+        weight_decay: float, weights: WeightsName, moments: MomentsName, seed: int,
+    ) -> None:  # fmt: skip
+        self.parameters, self.betas, self.weight_decay = parameters, betas, weight_decay
+        self.weights, self.moments, self.seed = weights, moments, seed
+        self.state: dict[str, dict[str, Tensor]] = {}
+        """By parameter, then by what is kept; empty before its first gradient."""
+
+    @torch.no_grad()
+    def step(self, lr: float, shrink: Tensor | None = None) -> None:
+        """Move by the gradients that are there, first multiplied by `shrink`."""
+        names = [name for name, p in self.parameters.items() if p.grad is not None]
+        packed = self.weights != "float32" or self.moments != "float32"
+        for group in [[name] for name in names] if packed else [names]:
+            with self.unpacked(group, shrink) as views:
+                adamw(
+                    [v.weight for v in views], [v.gradient for v in views],
+                    [v.first for v in views], [v.second for v in views], [],
+                    [v.step for v in views], amsgrad=False, beta1=self.betas[0],
+                    beta2=self.betas[1], lr=lr, weight_decay=self.weight_decay, eps=EPS,
+                    maximize=False,
+                )  # fmt: skip
+
+    @contextmanager
+    def unpacked(self, names: Sequence[str], shrink: Tensor | None) -> Iterator[list[View]]:
+        """Views of the parameters, which are packed again after the block."""
+        views = [self.view(name, shrink) for name in names]
+        yield views
+        for name, view in zip(names, views, strict=True):
+            self.keep(name, view)
+
+    def view(self, name: str, shrink: Tensor | None) -> View:
+        p, state = self.parameters[name], self.state.setdefault(name, {})
+        assert p.grad is not None
+        gradient = p.grad.to(wide(p))
+        match self.weights:
+            case "float32":
+                weight = p
+            case "exact":
+                low = state.get(LOW)
+                weight = p.float() if low is None else joined(p, low)
+            case "stochastic":
+                weight = p.float()
+        if STEP not in state:
+            state[STEP] = torch.zeros(())  # on the CPU, as torch's AdamW has it
+        return View(
+            weight=weight, gradient=gradient if shrink is None else gradient * shrink,
+            first=self.moment(name, FIRST), second=self.moment(name, SECOND), step=state[STEP],
+        )  # fmt: skip
+
+    def moment(self, name: str, which: str) -> Tensor:
+        p, state = self.parameters[name], self.state[name]
+        if which in state:
+            return state[which]
+        if f"{which}_{CODES}" in state:
+            return from_eight_bits(
+                state[f"{which}_{CODES}"], state[f"{which}_{SCALES}"], signed=which == FIRST
+            )
+        return torch.zeros_like(p, dtype=wide(p))
+
+    def keep(self, name: str, view: View) -> None:
+        p, state = self.parameters[name], self.state[name]
+        match self.weights:
+            case "float32":
+                pass
+            case "exact":
+                high, state[LOW] = split(view.weight)
+                p.copy_(high)
+            case "stochastic":
+                draws = torch.Generator(p.device)
+                draws.manual_seed(seed_of("rounding", self.seed, name, int(view.step)))
+                p.copy_(rounded_at_random(view.weight, draws))
+        for which, value in ((FIRST, view.first), (SECOND, view.second)):
+            if which == FIRST and self.betas[0] == 0:
+                continue
+            if self.moments == "float32":
+                state[which] = value
+            else:
+                codes, scales = to_eight_bits(value, signed=which == FIRST)
+                state[f"{which}_{CODES}"], state[f"{which}_{SCALES}"] = codes, scales
+
+    def blank(self, name: str, quantity: str) -> Tensor:
+        """Room for a quantity that is kept of a parameter."""
+        p = self.parameters[name]
+        match quantity.removeprefix(f"{SECOND}_").removeprefix(f"{FIRST}_"):
+            case "step":
+                return torch.zeros(())
+            case "low":
+                return torch.zeros_like(p, dtype=torch.int16)
+            case "codes":
+                return torch.zeros_like(p, dtype=torch.uint8)
+            case "scales":
+                return torch.zeros(-(-p.numel() // BLOCK), device=p.device)
+            case _:
+                return torch.zeros_like(p, dtype=wide(p))
+
+    def load(self, found: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take up a copy of what `state` was; ValueError where it is of other parameters, or was
+        kept otherwise. A parameter that never got a gradient (a padding token, say) has none."""
+        state: dict[str, dict[str, Tensor]] = {}
+        for name, kept in found.items():
+            if name not in self.parameters:
+                raise ValueError(
+                    f"the optimizer state is for a parameter {name!r} that is not there"
+                )
+            wanted = self.quantities()
+            if not wanted <= kept.keys():
+                raise ValueError(
+                    f"the optimizer state of {name!r} holds {', '.join(sorted(kept))}, but weights "
+                    f"{self.weights} with moments {self.moments} need {', '.join(sorted(wanted))}"
+                )
+            state[name] = {q: self.blank(name, q) for q in sorted(wanted)}
+            for quantity, room in state[name].items():
+                if kept[quantity].shape != room.shape:
+                    raise ValueError(f"the optimizer state of {name!r} has another shape than it")
+                room.copy_(kept[quantity])
+        self.state = state
+
+    def quantities(self) -> set[str]:
+        """What is kept of a parameter that has moved."""
+        moments = (FIRST, SECOND) if self.betas[0] > 0 else (SECOND,)
+        parts = (CODES, SCALES) if self.moments == "8bit" else ()
+        kept = {f"{m}_{part}" for m in moments for part in parts} or set(moments)
+        return kept | {STEP} | ({LOW} if self.weights == "exact" else set())
+
+
+def wide(parameter: nn.Parameter) -> torch.dtype:
+    """What its update is computed in."""
+    return torch.promote_types(parameter.dtype, torch.float32)
