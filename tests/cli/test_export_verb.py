@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_an_adapter_is_exported_too_and_nothing_is_overwritten(
     }  # fmt: skip
     words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     assert main(["train", "sda_shapes", *words, "--out", str(run)]) == 0
+    kept = shutil.copytree(run / "checkpoints", tmp_path / "kept")
     assert main(["export", str(run), "--out", str(again)]) == 0
     for file in ("adapter.safetensors", f"model/{WEIGHTS}"):
         assert far(load_file(run / file), load_file(again / file)) == 0
@@ -85,6 +87,13 @@ def test_an_adapter_is_exported_too_and_nothing_is_overwritten(
     ):
         assert main(["export", str(run), *asked]) == 2
         assert why in capsys.readouterr().err
+    with (run / "checkpoints/step_00000001/module.ema.safetensors").open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"\xff\xff\xff")
+    for more in ([], ["--step", "1"]):
+        assert main(["export", str(run), "--out", str(tmp_path / "x"), *more]) == 2
+        assert "module.ema.safetensors is corrupted" in "".join(capsys.readouterr())
+    shutil.copytree(kept, run / "checkpoints", dirs_exist_ok=True)
     facts = json.loads((run / "env.json").read_text())
     (run / "env.json").write_text(json.dumps({**facts, "model": "another"}))
     assert main(["export", str(run), "--out", str(tmp_path / "x")]) == 2

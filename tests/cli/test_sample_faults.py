@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,19 +60,24 @@ def stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def of_pictures(model: Path, root: Path) -> list[str]:
+    """A run on one picture and nothing besides."""
+    put(root / "pictures/0.png", "a cat", width=64, height=64)
+    return [
+        "train", "dopsd_shapes", "--model", str(model), "--engine", "plain", "--data.cache",
+        str(root / "cache"), "--data.folder.path", str(root / "pictures"),
+        "--data.folder.prompts", "none", "--data.prior", "none", "--method.tether-weight", "0",
+        "--check.pictures", "0", "--data.batch-size", "2", "--sampling.prompts", "1",
+        "--retention.every", "0", "--out", str(root / "run"),
+    ]  # fmt: skip
+
+
 @pytest.mark.fault(8)
 def test_a_picture_whose_context_is_not_finite_is_named(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Behind a checksum that fits: only the values tell."""
-    put(tmp_path / "pictures/0.png", "a cat", width=64, height=64)
-    words = [
-        "train", "dopsd_shapes", "--model", str(model), "--engine", "plain", "--data.cache",
-        str(tmp_path / "cache"), "--data.folder.path", str(tmp_path / "pictures"),
-        "--data.folder.prompts", "none", "--data.prior", "none", "--method.tether-weight", "0",
-        "--check.pictures", "0", "--data.batch-size", "2", "--sampling.prompts", "1",
-        "--retention.every", "0", "--out", str(tmp_path / "run"),
-    ]  # fmt: skip
+    words = of_pictures(model, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fewstep.cli.commands.open_run", stop)
         assert main(words) == INTERRUPTED
@@ -158,6 +164,17 @@ def test_samples_in_other_units_are_refused_with_their_statistics(
     assert f"the latents in {samples} are of another scale than the model's" in said
     assert f"root mean square is {size:.3g} (about 1" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault(15)
+def test_pictures_that_are_encoded_in_other_units_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((other / "vae/config.json").read_text())
+    (other / "vae/config.json").write_text(json.dumps({**config, "scaling_factor": 30}))
+    assert main(of_pictures(other, tmp_path)) == 2
+    assert f"the latents of {tmp_path / 'pictures'} are of another scale" in error(capsys)
 
 
 @pytest.mark.fault(15)

@@ -91,3 +91,25 @@ def test_a_refused_teacher_a_forced_run_and_the_best_of_it(
                 torch.equal(file.get_tensor(f"diffusion_model.{n}"), v) for n, v in found.items()
             )
         assert same == (step == kept.step)
+
+
+@pytest.mark.slow
+def test_an_export_before_or_without_a_good_look(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run whose every look is a collapse has nothing to export but what is asked for by its step;
+    one that goes on takes its newest."""
+    words, out = (
+        [*words_of(model, tmp_path), "--force", "--retention.collapse", "0"],
+        tmp_path / "run",
+    )
+    assert main(words) == 2
+    assert "at every look the student of" in error(capsys)
+    assert main(["export", str(out), "--out", str(tmp_path / "none")]) == 2
+    assert "at every look the student of" in error(capsys)
+    rows = (out / RECORD).read_text().splitlines(keepends=True)
+    (out / RECORD).write_text("".join(rows[:2]))
+    for name, more in (("newest", []), ("asked", ["--step", "3"])):
+        assert main(["export", str(out), "--out", str(tmp_path / name), *more]) == 0
+        with safe_open(tmp_path / name / "adapter.safetensors", "pt") as file:
+            assert file.metadata()["step"] == "3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -141,7 +142,9 @@ def test_saved_by_two_and_gone_on_with_by_one_and_by_four(model: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_blocks_of_divided_weights_are_computed_again(model: Path, tmp_path: Path) -> None:
+def test_blocks_of_divided_weights_are_computed_again(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     steps: dict[str, object] = {"loop.steps": 4, "loop.checkpoint-every": 4}
     ways: dict[int, dict[str, object]] = {
         1: {}, 2: {"sharding.mode": "parameters", "sharding.teacher": "sharded"},
@@ -150,5 +153,7 @@ def test_blocks_of_divided_weights_are_computed_again(model: Path, tmp_path: Pat
         options = words(model, tmp_path, "ladd_shapes", 4, **steps, **more)
         options += ["--out", str(tmp_path / f"{count}"), *["--recompute"] * (count - 1)]
         assert forks.run(count, lambda rank, o=options: main(o)) == [0] * count
+    said = re.findall(r"(\d+) blocks were computed again", capfd.readouterr().out)
+    assert len(said) == 1 and int(said[0]) > 0
     one, two = (saved(tmp_path / f"{count}/checkpoints/step_00000004") for count in ways)
     assert largest(one, two) <= CLOSE

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 from tests import forks
-from tests.sharded import OPTIMIZER, PARAMETERS, TEACHER, WHOLE, Training, largest, saved
+from tests.sharded import (
+    OPTIMIZER,
+    PARAMETERS,
+    TEACHER,
+    WHOLE,
+    Training,
+    in_context,
+    largest,
+    saved,
+)
 
 from fewstep.nets.shard import ShardingConfig
 from fewstep.runs import read_metrics
@@ -93,3 +102,24 @@ def test_any_number_goes_on(runs: Path, source: str, count: int, cfg: ShardingCo
     assert formats == [2 if "none" in source else 3, 3 if cfg.on else 2]
     assert largest(saved(runs / "ladd_1_none" / END), saved(out / END)) <= CLOSE
     assert [r["step"] for r in read_metrics(out) if r["phase"] == "loop"] == [5, 10, 15, 20]
+
+
+@pytest.mark.slow
+def test_the_other_methods_end_where_they_do_alone(tmp_path: Path) -> None:
+    """A frozen teacher divided too; rolled out, in context, beside a prior."""
+    methods = ("dmd2", "dopsd", "offpolicy", "dreambooth", "pso", "sda")
+
+    def rank(_rank: int) -> int:
+        with started("cpu", sharded=True) as ranks:
+            for method in methods:
+                cfg = TEACHER if ranks.count > 1 else WHOLE
+                training = Training(
+                    method=method, sharding=cfg, steps=6, every=6, batches=in_context
+                )
+                training.run(tmp_path / f"{method}_{ranks.count}", ranks)
+        return 0
+
+    assert forks.run(1, rank) == [0] and forks.run(2, rank) == [0, 0]
+    for method in methods:
+        one, two = (saved(tmp_path / f"{method}_{n}/checkpoints/step_00000006") for n in (1, 2))
+        assert largest(one, two) <= CLOSE, method

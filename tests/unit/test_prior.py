@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from fewstep.data.batches import Batch, Batches
+from fewstep.data.finite import Finite
 from fewstep.data.picture_samples import PictureBatches
 from fewstep.data.prior import PicturePrior, SamplePrior, WithPrior, shared_out
+from fewstep.errors import UserError
 from fewstep.methods.base import Logs
 from fewstep.methods.dopsd import DOPSD, DOPSDConfig
 from fewstep.methods.dreambooth import DreamBooth, DreamBoothConfig
@@ -167,3 +169,13 @@ def some(rows: list[int]) -> Batch:
     assert BATCH.context is not None
     ids = tuple(BATCH.ids[i] for i in rows)
     return Batch(ids=ids, x0=BATCH.x0[rows], cond=BATCH.cond[rows], context=BATCH.context[rows])
+
+
+def test_a_sample_of_the_prior_that_is_not_finite_is_named() -> None:
+    data = Drawn()
+    data.x0[7, 0, 0, 0] = torch.inf
+    batches = WithPrior(
+        Batches(Drawn(), batch_size=4, seed=0), SamplePrior(samples=data, size=20, seed=0)
+    )
+    with pytest.raises(UserError, match="the latent of sample s7 is not finite"):
+        Finite(batches)(0)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,14 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from tests import forks
-from tests.sharded import BATCHES, PARAMETERS, Training, largest, saved
+from tests.sharded import BATCHES, PARAMETERS, WHOLE, Training, largest, saved
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
 from fewstep.data.batches import Batch
+from fewstep.errors import UserError
+from fewstep.nets.shard import ShardingConfig
 from fewstep.runs import RunError
-from fewstep.train import checkpoint
+from fewstep.train import checkpoint, saving
 from fewstep.train.loop import NotFiniteError, every
 from fewstep.train.parts import Held, Stored
 from fewstep.train.ranks import Ranks, started
@@ -44,7 +47,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def work(out: Path, training: Training) -> int:
-    with started("cpu", sharded=True) as ranks:
+    with started("cpu", sharded=training.sharding.on) as ranks:
         return 0 if training.run(out, ranks).finished else 1
 
 
@@ -70,8 +73,8 @@ def test_training_goes_on_while_files_are_written(
 
     def look(step: int) -> None:
         seen.append(complete(late))
-        if step == 3:
-            may_write.set()
+        if step == 3:  # not before the next save has begun
+            threading.Timer(0.5, may_write.set).start()
 
     monkeypatch.setattr(Held, "write", write)
     replace(four, hooks=(every(1, look),)).run(late, alone)
@@ -80,6 +83,40 @@ def test_training_goes_on_while_files_are_written(
     for step in (2, 4):
         at = f"checkpoints/step_{step:08d}"
         assert largest(saved(straight / at), saved(late / at)) == 0
+
+
+def test_what_is_written_is_a_checkpoint_as_soon_as_all_have_written(
+    alone: Ranks, tmp_path: Path
+) -> None:
+    """It waits for no other save: a kill in between would lose it."""
+    seen: list[str] = []
+
+    def look(step: int) -> None:
+        seen.append(complete(tmp_path))
+        if step == 2:
+            [partial] = (tmp_path / "checkpoints").glob(".step_*")
+            while {p.name.partition(".")[0] for p in partial.iterdir()} != {"module", "optim"}:
+                time.sleep(0.01)
+            time.sleep(0.5)
+
+    def late(_step: int) -> None:
+        seen.append(complete(tmp_path))
+
+    hooks = (every(1, look), every(3, late))
+    replace(SHORT, steps=3, hooks=hooks).run(tmp_path, alone)
+    assert seen == ["none", "none", "step_00000002", "step_00000002"]
+
+
+def test_samples_that_cannot_be_read_lose_no_checkpoint(alone: Ranks, tmp_path: Path) -> None:
+    def batches(step: int) -> Sequence[Batch]:
+        if step == 4:
+            raise UserError("a damaged sample")
+        return BATCHES(step)
+
+    with pytest.raises(UserError, match="damaged"):
+        replace(SHORT, batches=batches).run(tmp_path, alone)
+    assert complete(tmp_path) == "step_00000004"
+    assert not list((tmp_path / "checkpoints").glob(".step*"))
 
 
 def test_nothing_by_pickle_and_torch_reads_it_too(two: Path, tmp_path: Path) -> None:
@@ -129,6 +166,27 @@ def test_killed_before_the_commit_the_older_checkpoint_is_the_newest(
     assert not list((tmp_path / "checkpoints").glob(".step*"))
     at = "checkpoints/step_00000006"
     assert largest(saved(two / at), saved(tmp_path / at)) == 0
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("sharding", [PARAMETERS, WHOLE])
+def test_a_full_disk_of_the_first_is_told_to_all(tmp_path: Path, sharding: ShardingConfig) -> None:
+    """As soon as it wants to write, in parts or whole."""
+
+    def rank(rank: int) -> int:
+        if rank == 0:
+            saving.begin = checkpoint.begin = full  # type: ignore[attr-defined]
+        try:
+            return work(tmp_path, replace(SHORT, sharding=sharding))
+        except RunError as error:
+            return 7 if "step_00000002: No space left" in str(error) else 8
+
+    assert forks.run(2, rank) == [7, 7]
+    assert complete(tmp_path) == "none"
 
 
 def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
@@ -14,10 +13,13 @@ from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import Trained, export, export_adapter
 from fewstep.experiment.offline import restored
+from fewstep.experiment.retention import nothing_good
 from fewstep.runs import Run
 from fewstep.train import checkpoint
 from fewstep.train.best import BEST
 from fewstep.train.commit import name_of, step_inside, step_of
+from fewstep.train.gauge import RECORD, read_rows
+from fewstep.train.retention import best, reason_to_stop
 
 ADAPTER, MODEL = "adapter.safetensors", "model"
 
@@ -29,7 +31,7 @@ def export_run(request: ExportRequest, console: Console) -> int:
     if there := [name for name in written if (folder / name).exists()]:
         raise UserError(f"{folder / there[0]} is there already; choose another --out")
     with Run.open(request.run) as run:
-        found = chosen(run.checkpoints, request.step, experiment.retention.export, console)
+        found = chosen(run, request.step, experiment, console)
         trained = restored(experiment, found)
         if started_on(request.run, "model") != trained.family.fingerprint():
             raise UserError(
@@ -42,18 +44,12 @@ def export_run(request: ExportRequest, console: Console) -> int:
     return 0
 
 
-def chosen(
-    folder: Path, step: int | None, ending: Literal["best", "last"], console: Console
-) -> Path:
-    """The complete checkpoint of a step, or the one that the end of the run would take: the best
-    where a gauge has kept it, else the newest. UserError where there is none."""
-    if step is None and ending == "best" and (folder / BEST).is_dir():
-        return whole(folder / BEST)
+def chosen(run: Run, step: int | None, experiment: Experiment, console: Console) -> Path:
+    """The complete checkpoint of a step, or the one that the end of the run takes. UserError where
+    there is none."""
+    folder = run.checkpoints
     if step is None:
-        found = checkpoint.newest(folder, lambda text: console.print(f"warning: {text}"))
-        if found is None:
-            raise UserError(f"there is no checkpoint in {folder}; let `fewstep train` come to one")
-        return found
+        return kept_best(run, experiment) or newest(folder, console)
     found = folder / name_of(step)
     if not found.is_dir():
         steps = ", ".join(str(step_of(p)) for p in sorted(folder.glob("step_*")))
@@ -61,9 +57,36 @@ def chosen(
     return whole(found)
 
 
+def newest(folder: Path, console: Console) -> Path:
+    found = checkpoint.newest(folder, lambda text: console.print(f"warning: {text}"))
+    if found is None:
+        raise UserError(f"there is no checkpoint in {folder}; let `fewstep train` come to one")
+    return found
+
+
+def kept_best(run: Run, experiment: Experiment) -> Path | None:
+    """The best checkpoint of a run with a gauge; None where the run takes its newest, or has not
+    found a better one than its start yet. UserError where it never did."""
+    cfg, rows = experiment.retention, read_rows(run.directory / RECORD)
+    if cfg.export == "last" or not rows:
+        return None
+    step = best(rows, cfg).step
+    if step > 0:
+        found = whole(run.checkpoints / BEST)
+        if step_inside(found) != step:
+            raise UserError(
+                f"{found} is of step {step_inside(found)}, but the best look was at step {step}; "
+                "choose a --step"
+            )
+        return found
+    if rows[-1].step >= experiment.loop.steps or reason_to_stop(rows, cfg) is not None:
+        raise UserError(nothing_good(run, experiment))
+    return None
+
+
 def whole(found: Path) -> Path:
     if (why := checkpoint.flaw(found)) is not None:
-        raise UserError(f"the checkpoint {found} is not whole: {why}; choose another --step")
+        raise UserError(f"the checkpoint {found} is not whole: {why}; choose a --step")
     return found
 
 

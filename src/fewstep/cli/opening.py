@@ -15,6 +15,7 @@ from fewstep.experiment.builder import Built
 from fewstep.experiment.codec import difference, from_yaml, to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.trees import file_of, sha256
+from fewstep.nets.shard import ShardingConfig
 from fewstep.runs import Run, write_atomic
 
 
@@ -34,8 +35,9 @@ def read_experiment(directory: Path) -> Experiment:
 def check_same(directory: Path, experiment: Experiment) -> None:
     """UserError if the run in this directory was started with another configuration. How weights
     are divided among processes decides nothing of it."""
-    there = read_experiment(directory)
-    if lines := difference(there, replace(experiment, sharding=there.sharding)):
+    whole = ShardingConfig()  # which goes with anything
+    there = replace(read_experiment(directory), sharding=whole)
+    if lines := difference(there, replace(experiment, sharding=whole)):
         raise UserError(
             f"the run {directory} was started with another configuration ({'; '.join(lines)}); "
             "choose another --out, or change the options back"

@@ -56,12 +56,16 @@ def of_best(gauge: Gauge, run: Run, experiment: Experiment) -> Experiment:
     it. UserError where no look at the student was good enough to be kept."""
     kept = gauge.take_best(run)
     if kept.step == 0:
-        raise UserError(
-            f"at every look the student of {run.directory} had collapsed (a loss above "
-            f"retention.collapse = {experiment.retention.collapse:g}), so there is nothing to "
-            "write; start another run with a lower optim.student.lr"
-        )
+        raise UserError(nothing_good(run, experiment))
     return replace(experiment, loop=replace(experiment.loop, steps=kept.step))
+
+
+def nothing_good(run: Run, experiment: Experiment) -> str:
+    return (
+        f"at every look the student of {run.directory} had collapsed (a loss above "
+        f"retention.collapse = {experiment.retention.collapse:g}), so there is nothing to write; "
+        "start another run with a lower optim.student.lr"
+    )
 
 
 class Looking:

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from fewstep.data.batches import Batch
+from fewstep.errors import UserError
 from fewstep.methods.base import Method
 from fewstep.nets.shard import reshard
 from fewstep.runs import Follower, Run, RunError
@@ -81,8 +82,9 @@ def every(
 ) -> Hook:  # fmt: skip
     """Call fn(steps done) after each n-th step and, where asked, before the first.
 
-    A hook must leave weights and optimizers alone. It runs after the checkpoint of its step, and a
-    run that resumes at that step calls it again: what it writes must be the same both times.
+    A hook must leave weights and optimizers alone. It runs after the checkpoint of its step (of
+    sharded weights after their copy), and a run that resumes at that step calls it again: what it
+    writes must be the same both times.
     """
     if n < 1:
         raise ValueError(f"a hook must run every n >= 1 steps, got {n}")
@@ -170,6 +172,7 @@ def train(
         nonlocal saved
         if unlogged:
             write_row()
+        saving.finish()  # what has been begun is good, whatever is found now
         if frozen is not None:
             frozen.check(progress.step, ranks)
         saving.save(progress)
@@ -183,6 +186,7 @@ def train(
                     act(progress.step)
             if ranks.sharded:
                 reshard(method.modules.values())
+        saving.look()  # files are written while pictures are drawn
 
     def look() -> str | None:
         if gauge is None or not gauge.due(progress.step):
@@ -203,8 +207,13 @@ def train(
         why = look()
         while progress.step < cfg.steps and why is None and not ranks.any(stopping()):
             step = progress.step
+            try:
+                given = batches(step)
+            except UserError:  # all processes read the same, and find the same
+                saving.finish()
+                raise
             bad = run_step(
-                method, batches(step), optims, means, seed=seed, step=step, device=device,
+                method, given, optims, means, seed=seed, step=step, device=device,
                 ranks=ranks,
             )  # fmt: skip
             in_a_row = progress.skipped_in_a_row + 1 if bad else 0

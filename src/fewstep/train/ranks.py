@@ -122,6 +122,13 @@ class Ranks:
 ALONE = Ranks()
 
 
+def broke_off(error: BaseException) -> bool:
+    """Whether a collective operation has failed, which it does when another process is gone."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
+
+
 def take_gpu() -> None:
     """Of the processes that torchrun has started on this machine each takes the GPU of its local
     rank; nothing without torchrun. UserError where there is none left."""

@@ -68,8 +68,14 @@ class Saving:
         if self.ranks.sharded:
             self.finish()
             self.pending = self.begun(progress)
-        elif self.ranks.first:
-            checkpoint.save(self.folder, progress, self.modules, self.optims, keep=self.keep)
+            return
+        failure = None
+        if self.ranks.first:
+            try:
+                checkpoint.save(self.folder, progress, self.modules, self.optims, keep=self.keep)
+            except RunError as error:
+                failure = str(error)
+        self.told(failure)
 
     def look(self) -> None:
         """Between two steps: where all have written their parts, make them a checkpoint."""
@@ -86,7 +92,7 @@ class Saving:
         try:
             manifest = pending.files.result()
         except (OSError, SafetensorError) as error:
-            failure = reason(error)
+            failure = not_saved(pending.final, reason(error))
         said = self.ranks.all_facts([manifest, failure])
         failure = next((why for _, why in said if why is not None), None)
         if self.ranks.first and failure is None:
@@ -94,7 +100,7 @@ class Saving:
             failure = self.committed(pending, whole)
         elif self.ranks.first:
             shutil.rmtree(pending.temporary, ignore_errors=True)
-        self.told(failure, pending.final)
+        self.told(failure)
 
     def begun(self, progress: Progress) -> Pending:
         """Copies taken, and a thread started that writes them."""
@@ -105,8 +111,8 @@ class Saving:
             try:
                 begin(temporary)
             except OSError as error:
-                failure = reason(error)
-        self.told(failure, final)
+                failure = not_saved(final, reason(error))
+        self.told(failure)
         held: dict[str, Held] = {}
         facts: dict[str, Any] = {}
         still, place = frozen_of(self.modules), (self.ranks.rank, self.ranks.count)
@@ -125,14 +131,14 @@ class Saving:
             commit(pending.temporary, pending.final, pending.state, manifest, self.keep)
         except OSError as error:
             shutil.rmtree(pending.temporary, ignore_errors=True)
-            return reason(error)
+            return not_saved(pending.final, reason(error))
         return None
 
-    def told(self, failure: str | None, final: Path) -> None:
+    def told(self, failure: str | None) -> None:
         """RunError in all processes for what has gone wrong in one."""
         for why in self.ranks.all_facts(failure):
             if why is not None:
-                raise RunError(not_saved(final, why))
+                raise RunError(why)
 
 
 def written(folder: Path, held: Mapping[str, Held]) -> Entries:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from fewstep.data.told import Told
 from fewstep.runs import RunError
-from fewstep.train.ranks import ALONE, Ranks
+from fewstep.train.ranks import ALONE, Ranks, broke_off
 
 ASKED, LEFT = "asked to stop", "has left"
 NAP = 0.05
@@ -71,12 +71,14 @@ class Start:
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is raised here before the end of the start ends the other processes too, which are
-        in such a block as well."""
+        in such a block as well. RunError for the broken connection that one leaves later."""
         try:
             yield
         except BaseException as error:
             if not self.over:
                 self.leave("signal" if isinstance(error, KeyboardInterrupt) else "mistake")
+            elif broke_off(error):
+                raise RunError("another process has ended, and says why") from error
             raise
 
     def leave(self, why: str) -> None:
