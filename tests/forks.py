@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -22,7 +23,13 @@ def free_port() -> int:
 
 
 def start(count: int, work: Callable[[int], int]) -> list[int]:
-    """Fork `count` processes with torchrun's variables; each ends as `work(rank)` says."""
+    """Fork `count` processes with torchrun's variables; each ends as `work(rank)` says.
+
+    What lies about is freed here: a process group that a child frees waits for threads that it does
+    not have, for ever.
+    """
+    gc.collect()
+    gc.freeze()
     port, pids = free_port(), list[int]()
     for rank in range(count):
         pid = os.fork()
@@ -41,6 +48,7 @@ def start(count: int, work: Callable[[int], int]) -> list[int]:
                 sys.stderr.flush()
                 os._exit(code)
         pids.append(pid)
+    gc.unfreeze()
     return pids
 
 
