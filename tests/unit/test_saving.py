@@ -99,8 +99,13 @@ def test_what_is_written_is_a_checkpoint_as_soon_as_all_have_written(
                 time.sleep(0.01)
             time.sleep(0.5)
 
-    replace(SHORT, steps=4, hooks=(every(1, look),)).run(tmp_path, alone)
-    assert seen == ["none", "none", "step_00000002", "step_00000002"]
+    def batches(step: int) -> Sequence[Batch]:
+        if step == 2:
+            seen.append(complete(tmp_path))
+        return BATCHES(step)
+
+    replace(SHORT, steps=4, hooks=(every(1, look),), batches=batches).run(tmp_path, alone)
+    assert seen == ["none", "none", *["step_00000002"] * 3]
 
 
 def test_samples_that_cannot_be_read_lose_no_checkpoint(alone: Ranks, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     fewstep recipes                            what can be run
     fewstep train ladd_shapes --loop.steps 100 --out runs/x
     fewstep train --config runs/x/config.yaml --out runs/y
+    fewstep plan ladd_zimage                   memory, hours and room, before anything is loaded
     fewstep precompute ladd_shapes             its teacher samples, by as many workers as you start
     fewstep precompute verify DIR              every byte of them; `stats DIR` says what there is
     fewstep export runs/x                      the model of the newest checkpoint, on the CPU
@@ -31,9 +32,19 @@ import diffusers
 import transformers
 from rich.console import Console
 
-from fewstep.cli import INTERRUPTED, commands, curating, exporting, opening, precomputing, sampling
+from fewstep.cli import (
+    INTERRUPTED,
+    commands,
+    curating,
+    exporting,
+    opening,
+    planning,
+    precomputing,
+    sampling,
+)
 from fewstep.cli.helping import DEMO, show_help
 from fewstep.cli.options import asked, changed, parse
+from fewstep.cli.planning import PlanRequest
 from fewstep.cli.precomputing import PrecomputeRequest, StatsRequest, VerifyRequest
 from fewstep.cli.verbs import (
     EvalRequest,
@@ -54,7 +65,8 @@ from fewstep.train.signals import sigterm_is_ctrl_c
 from fewstep.train.viewers import ViewerName
 
 VERBS = (
-    "recipes", "train", "precompute", "export", "sample", "eval", "report", "prompts", "demo"
+    "recipes", "plan", "train", "precompute", "export", "sample", "eval", "report", "prompts",
+    "demo",
 )  # fmt: skip
 HELP = ("-h", "--help")
 
@@ -96,6 +108,8 @@ def dispatch(words: list[str]) -> int:
         case "recipes":
             asked(NoOptions, rest, "fewstep recipes")
             return recipes(console)
+        case "plan":
+            return plan(rest, console)
         case "train":
             return train(rest, console)
         case "precompute":
@@ -165,6 +179,13 @@ def chosen(
                 f"recipes: {', '.join(RECIPES)} (see `fewstep recipes`)"
             )
     return changed(default, fields, f"fewstep {verb} {name or f'--config {config}'}"), label
+
+
+def plan(words: list[str], console: Console) -> int:
+    name, rest = split_name(words)
+    own, fields = parse(PlanRequest, rest, "fewstep plan")
+    experiment, _ = chosen("plan", name, own.config, fields)
+    return planning.plan(own, experiment, console)
 
 
 def precompute(words: list[str], console: Console) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewstep.cli.options import print_help
+from fewstep.cli.planning import PlanHelp
 from fewstep.cli.precomputing import PrecomputeHelp, StatsRequest, VerifyRequest
 from fewstep.cli.verbs import (
     EvalHelp,
@@ -31,6 +32,14 @@ def show_help(verb: str, first: str) -> int:
             )  # fmt: skip
             prog += f" {name}" if verb == "train" else ""
             print_help(TrainHelp, prog, about, TrainHelp(experiment=RECIPES[name]()))
+        case "plan":
+            name = first if first in RECIPES else next(iter(RECIPES))
+            print_help(
+                PlanHelp, f"{prog} {name}", "Say what `fewstep train` with the same options would "
+                "take: operations, memory, hours, room. Nothing is loaded. "
+                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
+                PlanHelp(experiment=RECIPES[name]()),
+            )  # fmt: skip
         case "precompute" if first == "verify":
             print_help(VerifyRequest, f"{prog} verify", "Read every byte of teacher samples.")
         case "precompute" if first == "stats":
@@ -45,8 +54,8 @@ def show_help(verb: str, first: str) -> int:
             )  # fmt: skip
         case "export":
             print_help(
-                ExportRequest, prog, "The model of a run's newest checkpoint, or of step N, by one "
-                "process and on the CPU, whatever number of processes has saved it.",
+                ExportRequest, prog, "The model of a run's best or newest checkpoint, or of step "
+                "N, by one process and on the CPU, whatever number of processes has saved it.",
             )  # fmt: skip
         case "sample":
             print_help(SampleRequest, prog, "Pictures from a model directory.")

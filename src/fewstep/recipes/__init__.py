@@ -9,7 +9,14 @@ from fewstep.recipes.dopsd import (
     dopsd_zimage_turbo,
     dopsd_zimage_turbo_24gb,
 )
-from fewstep.recipes.ladd import ladd_shapes, ladd_shapes_demo, ladd_zimage
+from fewstep.recipes.ladd import (
+    ladd_shapes,
+    ladd_shapes_demo,
+    ladd_zimage,
+    ladd_zimage_8x80gb,
+    ladd_zimage_80gb,
+    ladd_zimage_lora_24gb,
+)
 from fewstep.recipes.sda import sda_shapes, sda_shapes8, sda_zimage_turbo
 from fewstep.recipes.sft import sft_shapes, undistill_shapes, undistill_shapes8
 from fewstep.recipes.yardsticks import (
@@ -25,6 +32,9 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
         ladd_shapes,
         ladd_shapes_demo,
         ladd_zimage,
+        ladd_zimage_80gb,
+        ladd_zimage_8x80gb,
+        ladd_zimage_lora_24gb,
         dmd2_shapes,
         dmd2_shapes_narrow,
         dmd2_shapes_narrow8,

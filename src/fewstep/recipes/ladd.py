@@ -13,6 +13,7 @@ from fewstep.experiment.config import (
     SamplingConfig,
 )
 from fewstep.methods.ladd import LADDConfig
+from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.heads import HeadsConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
@@ -71,8 +72,8 @@ def ladd_shapes_demo() -> Experiment:
 def ladd_zimage() -> Experiment:
     """Distil a Z-Image directory to four steps on prompts of your own.
 
-    Give `--model` and `--data.prompts-file`. Every weight is trained, in float32:
-    about 143 GB before any activation (computed), so no GPU of 80 or 141 GB holds it yet.
+    Give `--model` and `--data.prompts-file`. Every weight is trained, in float32, at 1024 x 1024:
+    no GPU of 80 or 141 GB holds that (`fewstep plan ladd_zimage`), ladd_zimage_80gb fits one.
     Hardware: none tried. Duration: not yet measured.
     Score: not yet measured.
     """
@@ -97,4 +98,58 @@ def ladd_zimage() -> Experiment:
         ),
         loop=LoopConfig(steps=2000, checkpoint_every=200),
         dtype="bfloat16",
+    )
+
+
+def ladd_zimage_80gb() -> Experiment:
+    """The same on one GPU of 80 GB, at 512 x 512: every weight trains, exactly as in float32, as a
+    bfloat16 one with the rest beside it; the one moment that is needed in eight bits; blocks are
+    computed again; and what is exported is the student itself, for an average of it would take
+    another 23 GiB.
+
+    Give `--model` and `--data.prompts-file`. `fewstep plan ladd_zimage_80gb` counts 62 GiB of
+    tensors at the most, of which 8 are text encoder and autoencoder.
+    Hardware: none tried. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    large = ladd_zimage()
+    student = replace(large.optim.student, weights="exact", moments="8bit")
+    return replace(
+        large,
+        method=replace(large.method, ema_decay=0.0),
+        optim=replace(large.optim, student=student),
+        data=replace(
+            large.data,
+            samples=replace(large.data.samples, height=512, width=512, batch=8),
+            batch_size=8, micro_batch=None,
+        ),
+        recompute=True,
+    )  # fmt: skip
+
+
+def ladd_zimage_8x80gb() -> Experiment:
+    """The same on eight of them under torchrun, which share a step of 64 samples; each holds all.
+
+    Hardware: none tried. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    one = ladd_zimage_80gb()
+    return replace(one, data=replace(one.data, batch_size=64, micro_batch=8))
+
+
+def ladd_zimage_lora_24gb() -> Experiment:
+    """The same with a LoRA of rank 32 as all that trains, over the frozen teacher's own weights.
+
+    `fewstep plan ladd_zimage_lora_24gb` counts the memory; the text encoder (8 GB of it) stays on
+    the card, which leaves room for micro-batches of two.
+    Hardware: none tried. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    large = ladd_zimage_80gb()
+    return replace(
+        large,
+        adapter=AdapterConfig(kind="lora", rank=32, targets=("attention", "feed_forward")),
+        method=replace(large.method, ema_decay=0.99),
+        optim=replace(large.optim, student=OptimConfig(lr=1e-4, warmup=100)),
+        data=replace(large.data, micro_batch=2),
     )

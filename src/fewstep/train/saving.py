@@ -64,9 +64,9 @@ class Saving:
         self.pending: Pending | None = None
 
     def save(self, progress: Progress) -> None:
-        """Write a checkpoint, or begin to; the one before is finished first."""
+        """Write a checkpoint, or begin to; `finish` comes before it."""
+        assert self.pending is None
         if self.ranks.sharded:
-            self.finish()
             self.pending = self.begun(progress)
             return
         failure = None

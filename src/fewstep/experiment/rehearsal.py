@@ -1,0 +1,224 @@
+"""A step of each kind on the meta device: every operation of it, and not one number.
+
+The method, its optimizers and the real step's own functions run on tensors that have shapes and
+types alone. Operations are counted by torch's counter, bytes by `train.live`. The transformer runs
+by the library's code (engine plain), in batches of one length.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from fewstep.data.batches import Batch
+from fewstep.experiment.builder import make_method, make_optims
+from fewstep.experiment.config import Experiment
+from fewstep.families.base import Cond
+from fewstep.families.recompute import recompute
+from fewstep.families.zimage import ZImage
+from fewstep.methods.base import Method
+from fewstep.nets.ema import Ema
+from fewstep.train.live import Live, nbytes
+from fewstep.train.optim import Optim
+from fewstep.train.step import accumulate
+
+META = torch.device("meta")
+LOOKED_AT = 1000
+"""Steps among which the kinds of step are looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Tokens of a condition, and of what a teacher sees in its place."""
+
+    cond: int = 128
+    context: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of step: which phases it has."""
+
+    phases: tuple[str, ...]
+    steps: int
+    """How many of the run are of this kind."""
+    flops: dict[str, int]
+    """Of each phase, for the whole batch: 2 for a multiplication and an addition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    parameters: dict[str, int]
+    """Numbers in the frozen models and in each module that trains."""
+    kinds: tuple[Kind, ...]
+    parts: dict[str, int]
+    """Bytes that are there all the time, by what they are."""
+    peaks: dict[str, int]
+    """The most bytes while gradients of a phase are computed, and while it moves."""
+
+
+def rehearse(
+    experiment: Experiment, family: ZImage, teacher: ZImage, lengths: Lengths
+) -> Rehearsal:
+    """What an experiment takes, by the outlines of its models (`experiment.outline`), which are
+    changed. ValueError where it cannot be built."""
+    dtype = getattr(torch, experiment.dtype)
+    models = {id(f): f for f in (family, teacher)}
+    for each in models.values():
+        nn.Module.to(each.pipeline.transformer, dtype)  # its own warns of nothing
+    if experiment.recompute:
+        recompute(*models.values())
+    method = make_method(experiment, family, teacher, META)
+    optims = make_optims(experiment, method)
+    size = experiment.data.micro_batch or experiment.data.batch_size
+    batch = batch_of(experiment, family, lengths, size)
+    kinds = kinds_of(method, experiment, batch, optims)
+    parts, peaks = memory(method, list(models.values()), optims, batch, experiment)
+    counts = {f"frozen model {i + 1}": count(f.backbone.parameters()) for i, f in
+              enumerate(models.values())}  # fmt: skip
+    counts |= {name: count(optim.parameters.values()) for name, optim in optims.items()}
+    return Rehearsal(parameters=counts, kinds=kinds, parts=parts, peaks=peaks)
+
+
+def count(tensors: Any) -> int:
+    return sum(t.numel() for t in tensors)
+
+
+def batch_of(experiment: Experiment, family: ZImage, lengths: Lengths, size: int) -> Batch:
+    """One micro-batch, with everything a method may ask for beside it."""
+    height, width = experiment.data.size()
+    shape, wide = family.latent_shape(height, width), family.backbone.cond_width
+
+    def cond(length: int, n: int) -> Cond:
+        return Cond(tuple(torch.zeros(length, wide, device=META) for _ in range(n)))
+
+    def samples(n: int, kind: str) -> Batch:
+        ids = tuple(f"{kind}{i}" for i in range(n))
+        return Batch(ids=ids, x0=torch.zeros(n, *shape, device=META), cond=cond(lengths.cond, n))
+
+    found = samples(size, "sample")
+    context = experiment.data.source == "folder" and experiment.data.folder.context != "none"
+    share = size / experiment.data.batch_size
+    prior = max(1, round(experiment.data.prior_size * share))
+    return replace(
+        found, context=cond(lengths.context, size) if context else None,
+        prior=samples(prior, "prior") if experiment.data.prior != "none" else None,
+    )  # fmt: skip
+
+
+def kinds_of(
+    method: Method, experiment: Experiment, batch: Batch, optims: dict[str, Optim]
+) -> tuple[Kind, ...]:
+    """The kinds of step of a run, those of most phases first."""
+    steps = experiment.loop.steps
+    first: dict[tuple[str, ...], int] = {}
+    often: Counter[tuple[str, ...]] = Counter()
+    for step in range(steps):
+        names = tuple(phase.name for phase in method.phases(step))
+        first.setdefault(names, step)
+        often[names] += 1
+    parts = -(-experiment.data.batch_size // len(batch))
+    found = []
+    for names, step in sorted(first.items(), key=lambda item: -len(item[0])):
+        flops: dict[str, int] = {}
+        for phase in method.phases(step):
+            optim = optims[phase.name]
+            with FlopCounterMode(display=False) as counter:
+                accumulate(
+                    phase, [(batch, 1.0)], list(optim.parameters.values()), scale=1.0,
+                    seed=experiment.seed, step=step, device=META,
+                )  # fmt: skip
+            optim.zero_grad()
+            flops[phase.name] = parts * counter.get_total_flops()
+        found.append(Kind(phases=names, steps=often[names], flops=flops))
+    return tuple(found)
+
+
+def memory(
+    method: Method, models: list[ZImage], optims: dict[str, Optim], batch: Batch,
+    experiment: Experiment,
+) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
+    """Bytes by part, and the most by what is done, in a step of most phases."""
+    fullest = max(range(min(experiment.loop.steps, LOOKED_AT)),
+                  key=lambda step: len(list(method.phases(step))))  # fmt: skip
+    live, peaks = Live(), dict[str, int]()
+    live.add(p for model in models for p in model.backbone.parameters())
+    live.add(t for m in method.modules.values() for t in (*m.parameters(), *m.buffers()))
+    parts = -(-experiment.data.batch_size // len(batch))
+    batches = [
+        replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(min(parts, 2))
+    ]
+    with live, flash():
+        for optim in optims.values():  # a first update makes the moments
+            for p in optim.parameters.values():
+                p.grad = torch.zeros_like(p)
+            optim.step(optim.norm())
+            optim.zero_grad()
+        for phase in method.phases(fullest):
+            optim = optims[phase.name]
+            live.restart()
+            accumulate(
+                phase, [(b, 1 / len(batches)) for b in batches], list(optim.parameters.values()),
+                scale=1.0, seed=0, step=fullest, device=META,
+            )  # fmt: skip
+            peaks[f"{phase.name}: gradients"] = live.peak
+            live.restart()
+            optim.step(optim.norm())
+            optim.zero_grad()
+            phase.after()
+            peaks[f"{phase.name}: update"] = live.peak
+    return parts_of(method, models, optims), peaks
+
+
+def parts_of(method: Method, models: list[ZImage], optims: dict[str, Optim]) -> dict[str, int]:
+    """What lies in memory from the first update on."""
+    found: dict[str, list[Tensor]] = {
+        "frozen models": [p for model in models for p in model.backbone.parameters()],
+        "averages": [], "trained weights": [], "rest of weights": [], "moments": [],
+    }  # fmt: skip
+    for module in method.modules.values():
+        if isinstance(module, Ema) and module.module is not None:
+            found["averages"] += module.module.parameters()
+    for optim in optims.values():
+        found["trained weights"] += optim.parameters.values()
+        for kept in optim.adam.state.values():
+            for name, tensor in kept.items():
+                found["rest of weights" if name == "low" else "moments"].append(tensor)
+    seen: set[int] = set()
+    sizes: dict[str, int] = {}
+    for name, tensors in found.items():
+        own = [t for t in tensors if id(t) not in seen]
+        seen |= {id(t) for t in own}
+        sizes[name] = nbytes(own)
+    return sizes
+
+
+@contextmanager
+def flash() -> Iterator[None]:
+    """Attention by a kernel that keeps no matrix of all pairs, as processors and GPUs have; on the
+    meta device torch takes the one that does."""
+
+    def attention(
+        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        if attn_mask is not None or enable_gqa:
+            raise ValueError("a rehearsal has batches of one length, without masks")
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention
+        return kernel(query, key, value, dropout_p, is_causal, scale=scale)[0]
+
+    real = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = attention  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = real

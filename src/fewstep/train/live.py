@@ -1,0 +1,66 @@
+"""Bytes of tensors that are alive, and the most there were: on any device, the meta device too."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+OFTEN = 25
+"""Operations between two sweeps: blocks that are computed again end by an exception, and under a
+mode such as this its frames hold tensors that without one would be free."""
+
+
+class Live(TorchDispatchMode):
+    """Counts storages from where an operation makes them to where they are freed. What was there
+    before is counted from `add` on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self.operations = 0
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key not in self.storages and size > 0:
+                self.storages[key] = weakref.ref(storage, self.freed(key, size))
+                self.now += size
+                self.peak = max(self.peak, self.now)
+
+    def freed(self, key: int, size: int) -> Callable[[object], None]:
+        def free(_: object) -> None:
+            del self.storages[key]
+            self.now -= size
+
+        return free
+
+    def restart(self) -> None:
+        """The most from now on."""
+        gc.collect()
+        self.peak = self.now
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        self.operations += 1
+        if self.operations % OFTEN == 0:
+            gc.collect(0)
+        found = func(*args, **(kwargs or {}))
+        self.add(t for t in tree_leaves(found) if isinstance(t, Tensor))
+        return found
+
+
+def nbytes(tensors: Iterable[Tensor]) -> int:
+    """Of distinct storages."""
+    found = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(found.values())
