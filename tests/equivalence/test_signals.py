@@ -112,8 +112,8 @@ def test_while_the_first_is_at_something(
     if moment == "opening":
         assert not ended and not (out / "metrics.jsonl").exists()
         return
-    # who waits for the first in a collective operation hears of it one step later
-    assert ended == {"2" if rank == 0 else "3"}
+    # who waits for the first in a collective operation may hear of it one step later
+    assert ended == {"2"} or (rank == 1 and ended == {"3"})
     assert (out / "checkpoints/latest").read_text() == f"step_{int(ended.pop()):08d}\n"
     assert len(pids) == len(list(tmp_path.glob("pid_*"))) and not (out / "model").exists()
 

@@ -131,6 +131,7 @@ def train_together(
     built = make(experiment, out, start.listening(quiet))
     start.meet()  # and has opened the run
     built = divided(built, experiment, agreed(start, experiment, built))
+    built.rest(experiment)
     outcome = run_loop(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, built.hooks,
         seed=experiment.seed, device=built.device, console=Console(quiet=True),
@@ -179,6 +180,7 @@ def train_alone(
             ensure_teacher(built.check, run, force, console)
         start.meet()
         built = divided(built, experiment, agreed(start, experiment, built))
+        built.rest(experiment)
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,

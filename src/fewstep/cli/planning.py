@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 from rich.console import Console
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep.errors import UserError
@@ -31,11 +32,16 @@ class PlanRequest:
     """Of a prompt."""
     context_tokens: int = 512
     """Of what a teacher sees instead, where the method has one."""
+    processes: int = 1
+    """Of torchrun, that share each step."""
     gigabytes: float | None = None
     """Of the GPU at hand: a plan that does not fit it ends with exit code 2."""
 
     def __post_init__(self) -> None:
-        for name, value in (("tokens", self.tokens), ("context-tokens", self.context_tokens)):
+        for name, value in (
+            ("tokens", self.tokens), ("context-tokens", self.context_tokens),
+            ("processes", self.processes),
+        ):  # fmt: skip
             if value < 1:
                 raise UserError(f"--{name} must be >= 1, got {value}")
 
@@ -53,7 +59,12 @@ def plan(request: PlanRequest, experiment: Experiment, console: Console) -> int:
     if experiment.engine != "plain":
         console.print(f"engine {experiment.engine} is counted as plain, which takes more memory")
         experiment = replace(experiment, engine="plain")
-    found = planned(experiment, lengths)
+    if experiment.sharding.on:
+        raise UserError(
+            f"sharding.mode is {experiment.sharding.mode}, which plans cannot weigh yet: set it to "
+            "none; what trains and its moments are then divided by the number of processes"
+        )
+    found = planned(experiment, lengths, request.processes)
     for line in lines(found):
         console.print(line)
     if request.gigabytes is not None and not found.fits(request.gigabytes):
@@ -65,27 +76,33 @@ def plan(request: PlanRequest, experiment: Experiment, console: Console) -> int:
     return 0
 
 
-def planned(experiment: Experiment, lengths: Lengths) -> Plan:
+def planned(experiment: Experiment, lengths: Lengths, processes: int = 1) -> Plan:
     """UserError where the experiment cannot be built."""
     family = outline_of(experiment.model, "model")
     teacher = family
     if experiment.teacher is not None:
         teacher = outline_of(experiment.teacher, "teacher")
     wide = torch.finfo(getattr(torch, experiment.dtype)).bits // 8
-    others = [family.pipeline.text_encoder, family.pipeline.vae]
+    families = {id(f): f for f in (family, teacher)}.values()
     one = batch_of(experiment, teacher, lengths, 1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         teacher.backbone(one.x0, torch.zeros(1, device=META), one.cond)
     try:
-        found = rehearse(experiment, family, teacher, lengths)
+        found = rehearse(experiment, family, teacher, lengths, processes)
     except ValueError as error:
         raise UserError(str(error)) from error
     sizes = {
         # latents and conditions are kept in float32 (`data.shards`)
         "latent": nbytes([one.x0]), "cond": nbytes(one.cond.tokens),
-        "others": sum(p.numel() * wide for part in others for p in part.parameters()),
+        "autoencoder": sum(numel(f.pipeline.vae) * wide for f in families),
+        # one reads at a time
+        "readers": max(numel(f.pipeline.text_encoder) * wide for f in families),
     }  # fmt: skip
     return plan_of(experiment, found, lengths, forward=counter.get_total_flops(), **sizes)
+
+
+def numel(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def outline_of(model: str, key: str) -> ZImage:

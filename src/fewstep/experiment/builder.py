@@ -73,6 +73,18 @@ class Built:
     """Counts blocks that are computed again; None where the experiment asks for no recomputation.
     """
 
+    def rest(self, experiment: Experiment) -> None:
+        """Before training: text encoders give up their place beside the model, unless every step
+        reads prompts."""
+        if not reads_live(experiment):
+            for family in (self.family, self.teacher):
+                family.rest()
+
+
+def reads_live(experiment: Experiment) -> bool:
+    """Whether prompts are read while training, and not before it."""
+    return experiment.data.reads("samples") and experiment.data.samples.texts == "live"
+
 
 def build(
     experiment: Experiment, run_dir: Path, told: Told = quiet, *, processes: int = 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fewstep.experiment.builder import reads_live
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.rehearsal import Kind, Lengths, Rehearsal
 from fewstep.train.progress import duration
@@ -45,8 +46,12 @@ GPUS = (
 class Plan:
     rehearsal: Rehearsal
     lengths: Lengths
-    others: int
-    """Bytes of text encoder and autoencoder."""
+    autoencoder: int
+    """Bytes of it, which are there all the time."""
+    readers: int
+    """Bytes of what reads prompts: there while it reads, or all the time where every step does."""
+    live: bool
+    """Whether every step reads prompts."""
     samples: int
     """Batch size times steps."""
     storage: int
@@ -56,8 +61,10 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        """The most bytes of tensors at once, text encoder and autoencoder included."""
-        return max(self.rehearsal.peaks.values()) + self.others
+        """The most bytes of tensors at once: in a step, or between two, while pictures are drawn
+        and prompts read."""
+        step = max(self.rehearsal.peaks.values()) + (self.readers if self.live else 0)
+        return self.autoencoder + max(step, sum(self.rehearsal.parts.values()) + self.readers)
 
     @property
     def needs(self) -> float:
@@ -82,18 +89,19 @@ class Plan:
 
 
 def plan_of(
-    experiment: Experiment, rehearsal: Rehearsal, lengths: Lengths, *, others: int, forward: int,
-    latent: int, cond: int,
+    experiment: Experiment, rehearsal: Rehearsal, lengths: Lengths, *, autoencoder: int,
+    readers: int, forward: int, latent: int, cond: int,
 ) -> Plan:  # fmt: skip
-    """others, latent, cond  bytes of what is not trained with, of a latent, of a condition
-    forward                  operations of one pass of the teacher for one sample
+    """autoencoder, readers, latent, cond  bytes of each
+    forward                             operations of one pass of the teacher for one sample
     """
     cfg, data = experiment.data.samples, experiment.data
     drawn = cfg.prompts if data.reads("samples") else 0
     passes = cfg.steps * (2 if cfg.guidance != 1 else 1)
     kept = latent + (cond if cfg.texts == "kept" else 0)
     return Plan(
-        rehearsal=rehearsal, lengths=lengths, others=others,
+        rehearsal=rehearsal, lengths=lengths, autoencoder=autoencoder, readers=readers,
+        live=reads_live(experiment),
         samples=experiment.loop.steps * data.batch_size, storage=drawn * kept,
         drawing=float(drawn * passes * forward),
     )  # fmt: skip
@@ -109,10 +117,11 @@ def lines(plan: Plan) -> list[str]:
         said.append(f"a step of {' and '.join(kind.phases)}: {each} TFLOP, {kind.steps:,} of them")
     parts = [f"{name} {size / GIB:.2f}" for name, size in found.parts.items() if size]
     said.append(
-        f"GiB that stay: {', '.join(parts)}, text encoder and autoencoder {plan.others / GIB:.2f}"
+        f"GiB that stay: {', '.join(parts)}, autoencoder {plan.autoencoder / GIB:.2f}; text "
+        f"encoder {plan.readers / GIB:.2f}{'' if plan.live else ' while it reads'}"
     )
     tops = [f"{name} {size / GIB:.2f}" for name, size in found.peaks.items()]
-    said.append(f"GiB of tensors at the most, without these two: {', '.join(tops)}")
+    said.append(f"GiB at the most, without these two: {', '.join(tops)}")
     fitting = [f"{size} GB" for size in SIZES if plan.fits(size)]
     said.append(
         f"peak {plan.peak / GIB:.2f} GiB of tensors; with {CONTEXT / GIB:.0f} GiB for CUDA and "

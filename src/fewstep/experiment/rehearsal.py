@@ -51,7 +51,7 @@ class Kind:
     steps: int
     """How many of the run are of this kind."""
     flops: dict[str, int]
-    """Of each phase, for the whole batch: 2 for a multiplication and an addition."""
+    """Of each phase, for a process's share of the batch: 2 for a multiplication and an addition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,10 @@ class Rehearsal:
 
 
 def rehearse(
-    experiment: Experiment, family: ZImage, teacher: ZImage, lengths: Lengths
+    experiment: Experiment, family: ZImage, teacher: ZImage, lengths: Lengths, processes: int = 1
 ) -> Rehearsal:
-    """What an experiment takes, by the outlines of its models (`experiment.outline`), which are
-    changed. ValueError where it cannot be built."""
+    """What an experiment takes of each of so many processes, by the outlines of its models
+    (`experiment.outline`), which are changed. ValueError where it cannot be built."""
     dtype = getattr(torch, experiment.dtype)
     models = {id(f): f for f in (family, teacher)}
     for each in models.values():
@@ -80,8 +80,13 @@ def rehearse(
     optims = make_optims(experiment, method)
     size = experiment.data.micro_batch or experiment.data.batch_size
     batch = batch_of(experiment, family, lengths, size)
-    kinds = kinds_of(method, experiment, batch, optims)
-    parts, peaks = memory(method, list(models.values()), optims, batch, experiment)
+    of_step = -(-experiment.data.batch_size // size)
+    own = -(-of_step // processes)
+    kinds = kinds_of(method, experiment, batch, optims, own)
+    parts, peaks = memory(method, list(models.values()), optims, batch, experiment, min(own, 2))
+    if own > 2:  # some methods keep the graphs of all micro-batches from one phase to the next
+        _, fewer = memory(method, list(models.values()), optims, batch, experiment, 1)
+        peaks = {name: most + (own - 2) * (most - fewer[name]) for name, most in peaks.items()}
     counts = {f"frozen model {i + 1}": count(f.backbone.parameters()) for i, f in
               enumerate(models.values())}  # fmt: skip
     counts |= {name: count(optim.parameters.values()) for name, optim in optims.items()}
@@ -115,9 +120,9 @@ def batch_of(experiment: Experiment, family: ZImage, lengths: Lengths, size: int
 
 
 def kinds_of(
-    method: Method, experiment: Experiment, batch: Batch, optims: dict[str, Optim]
+    method: Method, experiment: Experiment, batch: Batch, optims: dict[str, Optim], parts: int
 ) -> tuple[Kind, ...]:
-    """The kinds of step of a run, those of most phases first."""
+    """The kinds of step of a run, those of most phases first, each of so many micro-batches."""
     steps = experiment.loop.steps
     first: dict[tuple[str, ...], int] = {}
     often: Counter[tuple[str, ...]] = Counter()
@@ -125,7 +130,6 @@ def kinds_of(
         names = tuple(phase.name for phase in method.phases(step))
         first.setdefault(names, step)
         often[names] += 1
-    parts = -(-experiment.data.batch_size // len(batch))
     found = []
     for names, step in sorted(first.items(), key=lambda item: -len(item[0])):
         flops: dict[str, int] = {}
@@ -144,7 +148,7 @@ def kinds_of(
 
 def memory(
     method: Method, models: list[ZImage], optims: dict[str, Optim], batch: Batch,
-    experiment: Experiment,
+    experiment: Experiment, parts: int,
 ) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
     """Bytes by part, and the most by what is done, in a step of most phases."""
     fullest = max(range(min(experiment.loop.steps, LOOKED_AT)),
@@ -152,10 +156,7 @@ def memory(
     live, peaks = Live(), dict[str, int]()
     live.add(p for model in models for p in model.backbone.parameters())
     live.add(t for m in method.modules.values() for t in (*m.parameters(), *m.buffers()))
-    parts = -(-experiment.data.batch_size // len(batch))
-    batches = [
-        replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(min(parts, 2))
-    ]
+    batches = [replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(parts)]
     with live, flash():
         for optim in optims.values():  # a first update makes the moments
             for p in optim.parameters.values():

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -110,6 +111,7 @@ class ZImage:
         self.pipeline = pipeline
         self.backbone: Backbone = ZImageBackbone(pipeline.transformer)
         self.pictures = pictures
+        self.resting = False
         for part in (pipeline.transformer, pipeline.text_encoder, pipeline.vae):
             part.requires_grad_(False).eval()
 
@@ -159,14 +161,38 @@ class ZImage:
     def encode_text(self, prompts: Sequence[str], images: Pixels | None = None) -> Cond:
         """Conditions of the prompts (hidden_states[-2] without padding); with images, of
         [picture, text] read in context. UserError where there is no picture encoder."""
-        if images is not None:
-            if self.pictures is None:
-                raise UserError(
-                    f"this model has no {PICTURE_ENCODER}/ folder, so it cannot read pictures; "
-                    "load it with a Qwen3-VL as its picture encoder"
-                )
+        if images is None:
+            with self.awake():
+                encoder = self.pipeline.text_encoder
+                return read(encoder, self.pipeline.tokenizer, prompts, self.longest)
+        if self.pictures is None:
+            raise UserError(
+                f"this model has no {PICTURE_ENCODER}/ folder, so it cannot read pictures; "
+                "load it with a Qwen3-VL as its picture encoder"
+            )
+        with self.awake():
             return self.pictures.encode(prompts, images)
-        return read(self.pipeline.text_encoder, self.pipeline.tokenizer, prompts, self.longest)
+
+    def rest(self) -> None:
+        """From now on keep what reads prompts and pictures in main memory, but while it reads: a
+        large text encoder beside a model that trains takes 8 GB for nothing."""
+        self.resting = True
+        self.move_readers(torch.device("cpu"))
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        if self.resting:
+            self.move_readers(self.pipeline.transformer.device)
+        try:
+            yield
+        finally:
+            if self.resting:
+                self.move_readers(torch.device("cpu"))
+
+    def move_readers(self, device: torch.device) -> None:
+        self.pipeline.text_encoder.to(device)
+        if self.pictures is not None:  # its language weights are the text encoder's
+            nn.Module.to(self.pictures.model, device)
 
     @property
     def longest(self) -> int:
