@@ -58,8 +58,8 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
   },
   "fit": {
     "ladd_full_peak_gib": ("GiB at the most, all weights of Z-Image by LADD, 512 px, batch 8, exact float32 weights", "<= 66", "benchmarks.memory"),
-    "ladd_lora_peak_gib": ("the same with a LoRA", "<= 22", "benchmarks.memory"),
-    "ladd_lora_1024_peak_gib": ("the same at 1024 px, batch 1", "<= 18", "benchmarks.memory"),
+    "ladd_lora_peak_gib": ("GiB at the most, a LoRA on Z-Image by LADD, 512 px, batch 8", "<= 22", "benchmarks.memory"),
+    "ladd_lora_1024_peak_gib": ("GiB at the most, a LoRA on Z-Image by LADD, 1024 px, batch 1", "<= 18", "benchmarks.memory"),
     "step_speedup_gpu": ("time of the naive LADD step over ours, both phases, on a GPU", ">= 1.7", "benchmarks.step"),
     "mfu_student_step": ("share of the GPU's peak in a step of heads and student", ">= 0.5", "benchmarks.step"),
     "mfu_heads_step": ("share of the GPU's peak in a step of the heads", ">= 0.5", "benchmarks.step"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.said import error
 
-from fewstep.cli import main
+from fewstep.cli import main, planning
 
 WHOLE = ("parameters: ", "a step of heads and student: ", "GiB that stay: ", "GiB at the most, ",
          "peak ", "A100 80 GB: ", "H200 141 GB: ", "samples seen: ",
@@ -31,6 +31,24 @@ def test_a_recipe_by_the_configs_of_its_model(
     assert told.out.startswith("engine fused is counted as plain, which takes more memory\n")
     assert "this run needs a GPU of 1.2 GB, and --gigabytes is 0.5: lower" in told.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_it_of_a_large_model(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    words = ["train", "ladd_shapes", *options, "--dry-run", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert capsys.readouterr().out.endswith(
+        "`fewstep plan` with the same words says what it takes\n"
+    )
+    monkeypatch.setattr(planning, "SMALL", 0)
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()[-len(WHOLE) :]
+    assert all(line.startswith(f"# {start}") for line, start in zip(said, WHOLE, strict=True))
+    assert main([*words, "--engine", "plain", "--sharding.mode", "parameters"]) == 0
+    assert "# no plan: sharding.mode is parameters" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

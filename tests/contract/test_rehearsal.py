@@ -194,6 +194,7 @@ def test_the_published_model_has_its_size_and_takes_what_the_formula_says() -> N
     assert counter.get_total_flops() / 1e12 == pytest.approx(13.7, abs=0.05)
 
 
+@pytest.mark.slow
 def test_few_bytes_are_few_in_the_plan(model: Path) -> None:
     """Bytes of a weight that trains: 4 + 4 + 4 of a whole one (its average, one moment), 2 + 2 + 1
     of an exact one with a moment in eight bits and no average."""

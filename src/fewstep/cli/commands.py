@@ -16,6 +16,7 @@ from fewstep.cli.evaluation import evaluate_run
 from fewstep.cli.exporting import MODEL, write_all
 from fewstep.cli.figures import show
 from fewstep.cli.opening import check_same, open_run
+from fewstep.cli.planning import expected
 from fewstep.cli.sampling import check_folder, telling
 from fewstep.cli.suite import evaluate_models as judge_models
 from fewstep.cli.verbs import EvalRequest, ReportRequest
@@ -89,6 +90,8 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
     else:
         check_new(out)
         console.print(f"# would start a run in {out}")
+    for line in expected(experiment):
+        console.print(f"# {line}")
     return 0
 
 

@@ -21,6 +21,9 @@ from fewstep.experiment.rehearsal import META, Lengths, batch_of, rehearse
 from fewstep.families.zimage import ZImage
 from fewstep.train.live import nbytes
 
+SMALL = 100_000_000
+"""Parameters of a model that any GPU holds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRequest:
@@ -56,16 +59,8 @@ class PlanHelp(PlanRequest):
 def plan(request: PlanRequest, experiment: Experiment, console: Console) -> int:
     """Print it; UserError where it cannot run, or not on the GPU at hand."""
     lengths = Lengths(cond=request.tokens, context=request.context_tokens)
-    if experiment.engine != "plain":
-        console.print(f"engine {experiment.engine} is counted as plain, which takes more memory")
-        experiment = replace(experiment, engine="plain")
-    if experiment.sharding.on:
-        raise UserError(
-            f"sharding.mode is {experiment.sharding.mode}, which plans cannot weigh yet: set it to "
-            "none; what trains and its moments are then divided by the number of processes"
-        )
     found = planned(experiment, lengths, request.processes)
-    for line in lines(found):
+    for line in (*as_plain(experiment), *lines(found)):
         console.print(line)
     if request.gigabytes is not None and not found.fits(request.gigabytes):
         raise UserError(
@@ -76,8 +71,31 @@ def plan(request: PlanRequest, experiment: Experiment, console: Console) -> int:
     return 0
 
 
+def expected(experiment: Experiment) -> list[str]:
+    """The plan of one process, for who looks before a run; why there is none where none can be. Of
+    a small model it would be all that the look takes time for."""
+    try:
+        if numel(outline_of(experiment.model, "model").backbone) < SMALL:
+            return ["`fewstep plan` with the same words says what it takes"]
+        return [*as_plain(experiment), *lines(planned(experiment, Lengths()))]
+    except UserError as error:
+        return [f"no plan: {error}"]
+
+
+def as_plain(experiment: Experiment) -> list[str]:
+    if experiment.engine == "plain":
+        return []
+    return [f"engine {experiment.engine} is counted as plain, which takes more memory"]
+
+
 def planned(experiment: Experiment, lengths: Lengths, processes: int = 1) -> Plan:
     """UserError where the experiment cannot be built."""
+    if experiment.sharding.on:
+        raise UserError(
+            f"sharding.mode is {experiment.sharding.mode}, which plans cannot weigh yet: set it to "
+            "none; what trains and its moments are then divided by the number of processes"
+        )
+    experiment = replace(experiment, engine="plain")
     family = outline_of(experiment.model, "model")
     teacher = family
     if experiment.teacher is not None:

@@ -64,7 +64,7 @@ def dopsd_zimage_turbo() -> Experiment:
     From the released code: LoRA of rank 64 on attention and feed-forward, AdamW at 1e-4, batch 4,
     2000 steps, 4 states a step, teacher of decay 0.9999. Its LoRA counts twice (alpha 128), ours
     once. The states are those of the 8 steps that the model is used with.
-    Hardware: none tried; about 45 GB before anything else, by hand (docs/tune_a_style.md).
+    Hardware: none tried (`fewstep plan dopsd_zimage_turbo`).
     Duration: not measured.
     Score: not measured.
     """
@@ -95,8 +95,7 @@ def dopsd_zimage_turbo_24gb() -> Experiment:
     rank 16, and enhanced prompts (`NAME.enhanced.txt`) for the teacher, which need no picture
     encoder.
 
-    Hardware: none tried; about 22 GB before anything else, by hand: the text encoder stays on the
-    card (8.0 GB), which leaves no room for 512 x 512 (docs/tune_a_style.md).
+    Hardware: none tried; 19.6 GiB of tensors at the most by `fewstep plan`.
     Duration: not measured.
     Score: not measured.
     """

@@ -19,10 +19,14 @@ mode such as this its frames hold tensors that without one would be free."""
 
 class Live(TorchDispatchMode):
     """Counts storages from where an operation makes them to where they are freed. What was there
-    before is counted from `add` on."""
+    before is counted from `add` on.
 
-    def __init__(self) -> None:
+    sweep  free what exceptions hold on to, where blocks are computed again
+    """
+
+    def __init__(self, *, sweep: bool = False) -> None:
         super().__init__()
+        self.sweep = sweep
         self.now = self.peak = 0
         self.storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self.operations = 0
@@ -53,7 +57,7 @@ class Live(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # fmt: skip
         self.operations += 1
-        if self.operations % OFTEN == 0:
+        if self.sweep and self.operations % OFTEN == 0:
             gc.collect(0)
         found = func(*args, **(kwargs or {}))
         self.add(t for t in tree_leaves(found) if isinstance(t, Tensor))
