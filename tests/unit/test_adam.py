@@ -129,6 +129,22 @@ def test_an_optimizer_goes_on_where_it_was(weights: WeightsName, moments: Moment
     assert left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
+@pytest.mark.parametrize("moments", ["float32", "8bit"])
+@pytest.mark.parametrize("weights", ["exact", "stochastic"])
+def test_an_update_without_numbers_keeps_the_same_shapes(
+    weights: WeightsName, moments: MomentsName
+) -> None:
+    """On the meta device, for plans."""
+    module, optim = optim_of(weight().bfloat16().to("meta"), weights=weights, moments=moments)
+    module["w"].grad = torch.zeros_like(module["w"])
+    optim.step(optim.norm())
+    _, kept = trained(1, weights=weights, moments=moments)
+    found = optim.adam.state["w"]
+    assert {k: (t.shape, t.dtype) for k, t in found.items()} == {
+        k: (t.shape, t.dtype) for k, t in kept.items()
+    }
+
+
 def test_the_norm_of_bfloat16_gradients_is_told_in_float32() -> None:
     module, optim = optim_of(weight().bfloat16(), weights="exact")
     [gradient] = gradients(1)

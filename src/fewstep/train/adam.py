@@ -122,7 +122,7 @@ class Adam:
                 high, state[LOW] = split(view.weight)
                 p.copy_(high)
             case "stochastic":
-                draws = torch.Generator(p.device)
+                draws = torch.Generator(p.device if p.is_cuda else "cpu")
                 draws.manual_seed(seed_of("rounding", self.seed, name, int(view.step)))
                 p.copy_(rounded_at_random(view.weight, draws))
         for which, value in ((FIRST, view.first), (SECOND, view.second)):
