@@ -208,6 +208,9 @@ def test_few_bytes_are_few_in_the_plan(model: Path) -> None:
     assert whole.parts["trained weights"] - heads == 4 * n == whole.parts["averages"]
     assert packed.parts["trained weights"] - heads == packed.parts["rest of weights"] == 2 * n
     assert packed.parts["averages"] == 0
+    # an update reads and writes weights and what is kept of them, and reads gradients
+    assert whole.moved["student"] == pytest.approx((3 * 4 + 2 * 4) * n, rel=0.01)
+    assert packed.moved["student"] == pytest.approx((3 * 2 + 2 * (2 + 1 + 1 / 64)) * n, rel=0.02)
     assert packed.parts["moments"] - whole.parts["moments"] + 4 * n == pytest.approx(n, rel=0.1)
 
 

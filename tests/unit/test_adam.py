@@ -164,3 +164,13 @@ def test_weights_and_moments_that_are_kept_otherwise_are_refused() -> None:
     _, other = optim_of(weight().bfloat16(), weights="exact", moments="8bit")
     with pytest.raises(ValueError, match="need exp_avg_sq_codes, exp_avg_sq_scales, low, step"):
         other.load({f"w/{k}": t for k, t in kept.items()}, {"updates": 1})
+
+
+def test_a_first_moment_that_was_kept_before_is_left_out() -> None:
+    """Checkpoints of before have one of decay 0."""
+    _, optim = optim_of(weight())
+    _, kept = trained(3)
+    old = {**{f"w/{k}": t for k, t in kept.items()}, "w/exp_avg": torch.ones(SHAPE)}
+    optim.load(old, {"updates": 3})
+    assert optim.adam.state["w"].keys() == {"exp_avg_sq", "step"} and optim.updates == 3
+    assert torch.equal(optim.adam.state["w"]["exp_avg_sq"], kept["exp_avg_sq"])

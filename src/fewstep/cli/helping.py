@@ -25,19 +25,17 @@ def show_help(verb: str, first: str) -> int:
     prog = f"fewstep {verb}"
     match verb:
         case "train" | "demo":
-            name = DEMO if verb == "demo" else first if first in RECIPES else next(iter(RECIPES))
+            name, of = of_recipe(DEMO if verb == "demo" else first)
             about = "Distil, measure and report in one go." if verb == "demo" else (
-                "Train what a recipe describes, with any of its values changed. "
-                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}."
+                f"Train what a recipe describes, with any of its values changed. {of}"
             )  # fmt: skip
             prog += f" {name}" if verb == "train" else ""
             print_help(TrainHelp, prog, about, TrainHelp(experiment=RECIPES[name]()))
         case "plan":
-            name = first if first in RECIPES else next(iter(RECIPES))
+            name, about = of_recipe(first)
             print_help(
                 PlanHelp, f"{prog} {name}", "Say what `fewstep train` with the same options would "
-                "take: operations, memory, hours, room. Nothing is loaded. "
-                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
+                f"take: operations, memory, hours, room. Nothing is loaded. {about}",
                 PlanHelp(experiment=RECIPES[name]()),
             )  # fmt: skip
         case "precompute" if first == "verify":
@@ -45,11 +43,11 @@ def show_help(verb: str, first: str) -> int:
         case "precompute" if first == "stats":
             print_help(StatsRequest, f"{prog} stats", "Say what there is of teacher samples.")
         case "precompute":
-            name = first if first in RECIPES else next(iter(RECIPES))
+            name, about = of_recipe(first)
             print_help(
                 PrecomputeHelp, f"{prog} {name}", "Draw the samples that `fewstep train` would "
-                "draw first; the same command on other machines that see the folder takes part. "
-                f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}.",
+                f"draw first; the same command on other machines that see the folder takes part. "
+                f"{about}",
                 PrecomputeHelp(experiment=RECIPES[name]()),
             )  # fmt: skip
         case "export":
@@ -75,3 +73,9 @@ def show_help(verb: str, first: str) -> int:
         case _:
             print_help(NoOptions, prog, "What can be run, with hardware, duration and score.")
     return 0
+
+
+def of_recipe(first: str) -> tuple[str, str]:
+    """The recipe that is asked about, or the first there is, and what to say of it."""
+    name = first if first in RECIPES else next(iter(RECIPES))
+    return name, f"Recipes: {', '.join(RECIPES)}; the defaults here are those of {name}."

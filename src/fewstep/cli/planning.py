@@ -9,7 +9,6 @@ from typing import Annotated
 import torch
 import tyro
 from rich.console import Console
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep.errors import UserError
@@ -17,7 +16,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import model_path
 from fewstep.experiment.outline import outline, published
 from fewstep.experiment.plan import Plan, lines, plan_of
-from fewstep.experiment.rehearsal import META, Lengths, batch_of, rehearse
+from fewstep.experiment.rehearsal import META, Lengths, batch_of, count, rehearse
 from fewstep.families.zimage import ZImage
 from fewstep.train.live import nbytes
 
@@ -75,7 +74,7 @@ def expected(experiment: Experiment) -> list[str]:
     """The plan of one process, for who looks before a run; why there is none where none can be. Of
     a small model it would be all that the look takes time for."""
     try:
-        if numel(outline_of(experiment.model, "model").backbone) < SMALL:
+        if count(outline_of(experiment.model, "model").backbone.parameters()) < SMALL:
             return ["`fewstep plan` with the same words says what it takes"]
         return [*as_plain(experiment), *lines(planned(experiment, Lengths()))]
     except UserError as error:
@@ -112,15 +111,11 @@ def planned(experiment: Experiment, lengths: Lengths, processes: int = 1) -> Pla
     sizes = {
         # latents and conditions are kept in float32 (`data.shards`)
         "latent": nbytes([one.x0]), "cond": nbytes(one.cond.tokens),
-        "autoencoder": sum(numel(f.pipeline.vae) * wide for f in families),
+        "autoencoder": sum(count(f.pipeline.vae.parameters()) * wide for f in families),
         # one reads at a time
-        "readers": max(numel(f.pipeline.text_encoder) * wide for f in families),
+        "readers": max(count(f.pipeline.text_encoder.parameters()) * wide for f in families),
     }  # fmt: skip
     return plan_of(experiment, found, lengths, forward=counter.get_total_flops(), **sizes)
-
-
-def numel(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def outline_of(model: str, key: str) -> ZImage:

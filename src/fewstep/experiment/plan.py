@@ -22,8 +22,6 @@ SLACK = 1.03
 """What the allocator holds beyond what is asked of it (assumed)."""
 USED = (0.35, 0.55)
 """Of a GPU's peak, in training (assumed: what comparable trainers reach, and what good ones do)."""
-ROUNDS = 3
-"""A byte of a weight or moment is read and written by an update, one of a gradient read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +74,7 @@ class Plan:
 
     def floor(self, kind: Kind, gpu: Gpu) -> float:
         """Seconds that a step cannot go below on this GPU."""
-        moved = ROUNDS * (self.rehearsal.parts["trained weights"]
-                          + self.rehearsal.parts["rest of weights"]
-                          + self.rehearsal.parts["moments"])  # fmt: skip
+        moved = sum(self.rehearsal.moved[phase] for phase in kind.phases)
         return sum(kind.flops.values()) / gpu.flops + moved / gpu.bandwidth
 
     def hours(self, gpu: Gpu) -> tuple[float, float, float]:

@@ -8,10 +8,9 @@ by the library's code (engine plain), in batches of one length.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +62,9 @@ class Rehearsal:
     """Bytes that are there all the time, by what they are."""
     peaks: dict[str, int]
     """The most bytes while gradients of a phase are computed, and while it moves."""
+    moved: dict[str, int]
+    """Bytes that an update of a phase reads and writes at the least: weights and what is kept of
+    them both, gradients once."""
 
 
 def rehearse(
@@ -90,11 +92,20 @@ def rehearse(
     counts = {f"frozen model {i + 1}": count(f.backbone.parameters()) for i, f in
               enumerate(models.values())}  # fmt: skip
     counts |= {name: count(optim.parameters.values()) for name, optim in optims.items()}
-    return Rehearsal(parameters=counts, kinds=kinds, parts=parts, peaks=peaks)
+    return Rehearsal(
+        parameters=counts, kinds=kinds, parts=parts, peaks=peaks,
+        moved={name: moved(optim) for name, optim in optims.items()},
+    )  # fmt: skip
 
 
-def count(tensors: Any) -> int:
+def count(tensors: Iterable[Tensor]) -> int:
+    """Of all numbers."""
     return sum(t.numel() for t in tensors)
+
+
+def moved(optim: Optim) -> int:
+    kept = [t for tensors in optim.adam.state.values() for t in tensors.values()]
+    return 3 * nbytes(optim.parameters.values()) + 2 * nbytes(kept)
 
 
 def batch_of(experiment: Experiment, family: ZImage, lengths: Lengths, size: int) -> Batch:
@@ -120,7 +131,7 @@ def batch_of(experiment: Experiment, family: ZImage, lengths: Lengths, size: int
 
 
 def kinds_of(
-    method: Method, experiment: Experiment, batch: Batch, optims: dict[str, Optim], parts: int
+    method: Method, experiment: Experiment, batch: Batch, optims: dict[str, Optim], micro: int
 ) -> tuple[Kind, ...]:
     """The kinds of step of a run, those of most phases first, each of so many micro-batches."""
     steps = experiment.loop.steps
@@ -141,22 +152,23 @@ def kinds_of(
                     seed=experiment.seed, step=step, device=META,
                 )  # fmt: skip
             optim.zero_grad()
-            flops[phase.name] = parts * counter.get_total_flops()
+            flops[phase.name] = micro * counter.get_total_flops()
         found.append(Kind(phases=names, steps=often[names], flops=flops))
     return tuple(found)
 
 
 def memory(
     method: Method, models: list[ZImage], optims: dict[str, Optim], batch: Batch,
-    experiment: Experiment, parts: int,
+    experiment: Experiment, micro: int,
 ) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
-    """Bytes by part, and the most by what is done, in a step of most phases."""
+    """Bytes by part, and the most by what is done, in a step of most phases and so many
+    micro-batches."""
     fullest = max(range(min(experiment.loop.steps, LOOKED_AT)),
                   key=lambda step: len(list(method.phases(step))))  # fmt: skip
     live, peaks = Live(sweep=experiment.recompute), dict[str, int]()
     live.add(p for model in models for p in model.backbone.parameters())
     live.add(t for m in method.modules.values() for t in (*m.parameters(), *m.buffers()))
-    batches = [replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(parts)]
+    batches = [replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(micro)]
     with live, flash():
         for optim in optims.values():  # a first update makes the moments
             for p in optim.parameters.values():

@@ -53,7 +53,8 @@ def ladd_shapes() -> Experiment:
 def ladd_shapes_demo() -> Experiment:
     """The same with fewer samples and steps, which the student uses all: what `fewstep demo` runs.
 
-    Hardware: one CPU core. Duration: 8 to 10 minutes with installation, distillation and report.
+    Hardware: one CPU core. Duration: 8 to 10 minutes with installation, distillation and report; 14
+    minutes of processor time where the processor has no bfloat16.
     Score: one run closed 0.71 of the KID gap (0.30 to 1.41) and drew 61 % of the prompts right, the
     teacher 44 % at 4 steps and 81 % at 20 (128 prompts x 3 seeds; LOG.md, 2026-11-21).
     """

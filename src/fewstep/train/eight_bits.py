@@ -2,7 +2,7 @@
 
 The values lie dense near zero, where most moments of an optimizer are: seven decades, of which each
 higher one is divided twice as finely (dynamic tree quantisation; Dettmers et al. 2022,
-arXiv:2110.02861, section 2.2). The largest of a block is kept exactly.
+arXiv:2110.02861, section 2.2). A largest above zero is kept exactly.
 """
 
 from __future__ import annotations
