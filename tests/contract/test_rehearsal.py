@@ -21,14 +21,14 @@ from fewstep.experiment.builder import make_method, make_optims
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family
 from fewstep.experiment.outline import outline
-from fewstep.experiment.rehearsal import META, Kind, Lengths, batch_of, rehearse
+from fewstep.experiment.rehearsal import META, Kind, Lengths, batch_of, flash, rehearse
 from fewstep.families.base import Cond
 from fewstep.families.recompute import recompute
 from fewstep.families.zimage import ZImage
 from fewstep.methods.base import Method
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.recipes import RECIPES
-from fewstep.train.live import nbytes
+from fewstep.train.live import Live, nbytes
 from fewstep.train.optim import Optim
 from fewstep.train.step import accumulate
 
@@ -170,6 +170,18 @@ def allocations() -> Iterator[Allocated]:
         if event.name() == "[memory]":
             found.now += event.nbytes()
             found.most = max(found.most, found.now)
+
+
+def test_attention_keeps_no_matrix_of_all_pairs() -> None:
+    n = 2048
+    query = torch.zeros(1, 2, n, 16, device=META)
+    with Live() as live, flash():
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    assert live.peak < 4 * n * n / 8
+    with pytest.raises(ValueError, match="without masks"), flash():
+        torch.nn.functional.scaled_dot_product_attention(
+            query, query, query, attn_mask=torch.zeros(n, n, device=META)
+        )
 
 
 def test_the_published_model_has_its_size_and_takes_what_the_formula_says() -> None:

@@ -165,7 +165,7 @@ def memory(
     micro-batches."""
     fullest = max(range(min(experiment.loop.steps, LOOKED_AT)),
                   key=lambda step: len(list(method.phases(step))))  # fmt: skip
-    live, peaks = Live(sweep=experiment.recompute), dict[str, int]()
+    live, peaks = Live(), dict[str, int]()
     live.add(p for model in models for p in model.backbone.parameters())
     live.add(t for m in method.modules.values() for t in (*m.parameters(), *m.buffers()))
     batches = [replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(micro)]

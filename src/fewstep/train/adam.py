@@ -11,8 +11,7 @@ A first moment of decay 0 is the gradient itself, and is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,24 +66,19 @@ class Adam:
         names = [name for name, p in self.parameters.items() if p.grad is not None]
         packed = self.weights != "float32" or self.moments != "float32"
         for group in [[name] for name in names] if packed else [names]:
-            with self.unpacked(group, shrink) as views:
-                adamw(
-                    [v.weight for v in views], [v.gradient for v in views],
-                    [v.first for v in views], [v.second for v in views], [],
-                    [v.step for v in views], amsgrad=False, beta1=self.betas[0],
-                    beta2=self.betas[1], lr=lr, weight_decay=self.weight_decay, eps=EPS,
-                    maximize=False,
-                )  # fmt: skip
-
-    @contextmanager
-    def unpacked(self, names: Sequence[str], shrink: Tensor | None) -> Iterator[list[View]]:
-        """Views of the parameters, which are packed again after the block."""
-        views = [self.view(name, shrink) for name in names]
-        yield views
-        for name, view in zip(names, views, strict=True):
-            self.keep(name, view)
+            views = [self.view(name, shrink) for name in group]
+            adamw(
+                [v.weight for v in views], [v.gradient for v in views],
+                [v.first for v in views], [v.second for v in views], [],
+                [v.step for v in views], amsgrad=False, beta1=self.betas[0],
+                beta2=self.betas[1], lr=lr, weight_decay=self.weight_decay, eps=EPS,
+                maximize=False,
+            )  # fmt: skip
+            for name, view in zip(group, views, strict=True):
+                self.keep(name, view)
 
     def view(self, name: str, shrink: Tensor | None) -> View:
+        """Unpacked."""
         p, state = self.parameters[name], self.state.setdefault(name, {})
         assert p.grad is not None
         gradient = p.grad.to(wide(p))
@@ -114,6 +108,7 @@ class Adam:
         return torch.zeros_like(p, dtype=wide(p))
 
     def keep(self, name: str, view: View) -> None:
+        """Packed again."""
         p, state = self.parameters[name], self.state[name]
         match self.weights:
             case "float32":

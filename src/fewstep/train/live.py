@@ -12,24 +12,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-OFTEN = 25
-"""Operations between two sweeps: blocks that are computed again end by an exception, and under a
-mode such as this its frames hold tensors that without one would be free."""
-
 
 class Live(TorchDispatchMode):
     """Counts storages from where an operation makes them to where they are freed. What was there
     before is counted from `add` on.
 
-    sweep  free what exceptions hold on to, where blocks are computed again
+    Not beside another such mode: where blocks are computed again and end by an exception, frames of
+    two of them hold tensors that are free otherwise.
     """
 
-    def __init__(self, *, sweep: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.sweep = sweep
         self.now = self.peak = 0
         self.storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self.operations = 0
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
@@ -56,9 +51,6 @@ class Live(TorchDispatchMode):
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # fmt: skip
-        self.operations += 1
-        if self.sweep and self.operations % OFTEN == 0:
-            gc.collect(0)
         found = func(*args, **(kwargs or {}))
         self.add(t for t in tree_leaves(found) if isinstance(t, Tensor))
         return found
