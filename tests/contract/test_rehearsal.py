@@ -21,6 +21,7 @@ from fewstep.experiment.builder import make_method, make_optims
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family
 from fewstep.experiment.outline import outline
+from fewstep.experiment.packing import pack_blocks
 from fewstep.experiment.rehearsal import META, Kind, Lengths, batch_of, flash, rehearse
 from fewstep.families.base import Cond
 from fewstep.families.recompute import recompute
@@ -34,9 +35,11 @@ from fewstep.train.step import accumulate
 
 CPU = torch.device("cpu")
 LENGTHS = Lengths(cond=20, context=40)
+LORA = AdapterConfig(kind="lora", rank=4, targets=("attention",))
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ladd": ("ladd_shapes_demo", {}),
     "ladd again": ("ladd_shapes_demo", {"recompute": True}),
+    "ladd packed": ("ladd_shapes_demo", {"frozen": "int8", "adapter": LORA}),
     "sda": ("sda_shapes", {}),
     "dopsd": ("dopsd_shapes", {}),
 }
@@ -59,6 +62,8 @@ def real(experiment: Experiment, model: Path) -> tuple[ZImage, Method, dict[str,
     teacher = family if experiment.teacher is None else load_family(str(model), CPU)
     if experiment.recompute:
         recompute(family, teacher)
+    if experiment.frozen != "dtype":
+        pack_blocks(family, experiment.frozen)
     method = make_method(experiment, family, teacher, CPU)
     return family, method, make_optims(experiment, method)
 

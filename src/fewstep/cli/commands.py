@@ -202,8 +202,9 @@ def train_alone(
             experiment = of_best(built.gauge, run, experiment)
             console.print(f"writing the weights of step {experiment.loop.steps}, the best")
         trained: Trained = built
-        if start.ranks.sharded and not (out / MODEL).is_dir():
-            # nobody has the whole; the parts lie in the checkpoint
+        packed = experiment.adapter is not None and experiment.frozen != "dtype"
+        if (start.ranks.sharded or packed) and not (out / MODEL).is_dir():
+            # nobody has the whole: its parts lie in the checkpoint, or its base in the directory
             trained = restored(experiment, run.checkpoints / name_of(outcome.step))
         write_all(trained, experiment, out, out.name, experiment.loop.steps, console)
     return 0

@@ -102,7 +102,7 @@ def started_on(directory: Path, fact: str) -> Any:
 def open_run(directory: Path, experiment: Experiment, built: Built, command: str) -> Run:
     """A new run, or the one that is there if its configuration, its model, its samples and its
     assistant are the same."""
-    model = built.family.fingerprint()
+    model = built.family.identity()
     if (directory / "config.yaml").is_file():
         check_same(directory, experiment)
         if started_on(directory, "model") != model:

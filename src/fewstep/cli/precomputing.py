@@ -86,7 +86,9 @@ def precompute(experiment: Experiment, request: PrecomputeRequest, console: Cons
     first = os.environ.get("RANK", "0") == "0"  # one progress line of torchrun's processes
     with ProgressLines(console if first else Console(quiet=True)) as told:
         for model in models_of(experiment):
-            family = load_family(model, device, experiment.dtype, experiment.engine)
+            family = load_family(
+                model, device, experiment.dtype, experiment.engine, experiment.frozen
+            )
             check_samples(experiment, family, world)
             task = sample_task(experiment, family, world)
             if (task.directory / CACHE).exists():

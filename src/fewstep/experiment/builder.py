@@ -16,6 +16,7 @@ from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, load_family, make_world
+from fewstep.experiment.packing import pack_blocks
 from fewstep.experiment.preview import Preview
 from fewstep.experiment.prompts import check_prompts, cut_off
 from fewstep.experiment.retention import make_gauge
@@ -97,10 +98,13 @@ def build(
     device = choose_device(experiment)
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    family = load_family(experiment.model, device, experiment.dtype, experiment.engine)
+    dtype, engine = experiment.dtype, experiment.engine
+    # a student of whole weights begins as the model is, and only then can that be packed
+    frozen = experiment.frozen if experiment.adapter is not None else "dtype"
+    family = load_family(experiment.model, device, dtype, engine, frozen)
     teacher = family
     if experiment.teacher is not None:
-        teacher = load_family(experiment.teacher, device, experiment.dtype, experiment.engine)
+        teacher = load_family(experiment.teacher, device, dtype, engine, frozen)
     recomputed = recompute(family, teacher) if experiment.recompute else None
     world = make_world(experiment)
     method, optims = prepare(experiment, family, teacher, world, device)
@@ -143,7 +147,18 @@ def prepare(
 def make_method(
     experiment: Experiment, family: ZImage, teacher: ZImage, device: torch.device
 ) -> Method:
-    """`teacher` is `family` itself unless the experiment names another one."""
+    """`teacher` is `family` itself unless the experiment names another one. Models are packed as
+    the experiment has it, if they are not yet."""
+    method = unpacked_method(experiment, family, teacher, device)
+    if experiment.frozen != "dtype":
+        for each in (family, teacher):
+            pack_blocks(each, experiment.frozen)
+    return method
+
+
+def unpacked_method(
+    experiment: Experiment, family: ZImage, teacher: ZImage, device: torch.device
+) -> Method:
     cfg, sampling, optims = experiment.method, experiment.sampling, experiment.optim.given()
     check_levels(cfg.student_sigmas, family.sigmas(sampling.steps))
     match cfg:

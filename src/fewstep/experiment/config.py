@@ -23,6 +23,7 @@ from fewstep.methods.pso import PSOConfig
 from fewstep.methods.sda import SDAConfig
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig
+from fewstep.nets.packed import FrozenName
 from fewstep.nets.shard import ShardingConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
@@ -169,6 +170,11 @@ class Experiment:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the frozen models and of the exported file; trained weights are float32 in any case."""
+    frozen: FrozenName = "dtype"
+    """How the layers of frozen models are kept: in `dtype`, or in eight bits of a weight (int8,
+    float8) or four (nf4), unpacked for each product. Teachers and the base of an adapter are then
+    only near what they were; what is exported is made of the whole base. With engine plain alone.
+    """
     engine: Engine = "plain"
     """How the transformer runs: by its own code; by dense code, with products in bfloat16 where the
     processor is fast at them and in float32 elsewhere; or by the latter through torch.compile,

@@ -11,8 +11,10 @@ from torch import nn
 
 from fewstep.errors import UserError
 from fewstep.experiment.config import Engine, Experiment, WorldName
+from fewstep.experiment.packing import pack_blocks
 from fewstep.families.zimage import ZImage
 from fewstep.families.zimage_fused import FusedZImage, product_dtype
+from fewstep.nets.packed import FrozenName
 from fewstep.runs import user_path
 from fewstep.worlds.base import World
 from fewstep.worlds.shapes.world import LEVELS, Shapes
@@ -44,9 +46,13 @@ def model_path(model: str) -> str:
 
 
 def load_family(
-    model: str, device: torch.device, dtype: str = "float32", engine: Engine = "plain"
-) -> ZImage:
+    model: str, device: torch.device, dtype: str = "float32", engine: Engine = "plain",
+    frozen: FrozenName = "dtype",
+) -> ZImage:  # fmt: skip
+    """`frozen` packs its blocks before they come to the device."""
     family = ZImage.load(model_path(model), dtype=getattr(torch, dtype))
+    if frozen != "dtype":
+        pack_blocks(family, frozen)
     match engine:
         case "plain":
             pass

@@ -25,6 +25,11 @@ def check_needs(experiment: Experiment) -> None:
     check_kept(experiment)
     if experiment.sharding.on:
         check_sharding(experiment)
+    if experiment.frozen != "dtype" and experiment.engine != "plain":
+        raise ValueError(
+            f"frozen is {experiment.frozen}, but engine {experiment.engine} reads the weights of "
+            "layers instead of calling them: set engine to plain, or frozen to dtype"
+        )
     if experiment.recompute and experiment.engine != "plain":
         raise ValueError(
             f"recompute is true, but engine {experiment.engine} keeps its activations: set engine "
@@ -143,6 +148,11 @@ def check_sharding(experiment: Experiment) -> None:
         raise ValueError(
             f"sharding.mode is {mode}, but engine {experiment.engine} reads the weights of blocks "
             "without calling them, so nobody would gather them: set engine to plain"
+        )
+    if experiment.frozen != "dtype":
+        raise ValueError(
+            f"sharding.mode is {mode}, but frozen is {experiment.frozen}, and packed layers are "
+            "not divided: set frozen to dtype, or sharding.mode to none"
         )
     for name, cfg in experiment.optim.given().items():
         for part, kept in (("weights", cfg.weights), ("moments", cfg.moments)):

@@ -3,7 +3,7 @@ have written it. Optimizers and what else a run needs to go on are not read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -28,8 +28,9 @@ class Restored:
 
 
 def restored(experiment: Experiment, checkpoint: Path) -> Restored:
-    """UserError where the experiment cannot be built any more, RunError where the checkpoint does
-    not belong to it."""
+    """Over whole weights, whatever training has packed. UserError where the experiment cannot be
+    built any more, RunError where the checkpoint does not belong to it."""
+    experiment = replace(experiment, frozen="dtype")
     cpu, dtype, engine = torch.device("cpu"), experiment.dtype, experiment.engine
     family = teacher = load_family(experiment.model, cpu, dtype, engine)
     if experiment.teacher is not None:

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fewstep.data.batches import Batch
 from fewstep.experiment.builder import make_method, make_optims
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.packing import pack_blocks
 from fewstep.families.base import Cond
 from fewstep.families.recompute import recompute
 from fewstep.families.zimage import ZImage
@@ -78,6 +79,9 @@ def rehearse(
         nn.Module.to(each.pipeline.transformer, dtype)  # its own warns of nothing
     if experiment.recompute:
         recompute(*models.values())
+    if experiment.frozen != "dtype" and experiment.adapter is not None:
+        for each in models.values():
+            pack_blocks(each, experiment.frozen)
     method = make_method(experiment, family, teacher, META)
     optims = make_optims(experiment, method)
     size = experiment.data.micro_batch or experiment.data.batch_size

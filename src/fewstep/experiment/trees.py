@@ -101,7 +101,7 @@ def attached(backbone: Backbone, state: State) -> Backbone:
     for name, factors in by_layer(state).items():
         layer = transformer.get_submodule(name)
         assert isinstance(layer, nn.Linear | Adapted)  # `state_of` has found it among the layers
-        adapter = frozen(factors, layer.weight.device)
+        adapter = frozen(factors, next(layer.parameters()).device)
         transformer.set_submodule(name, Adapted(layer, adapter, name=name, level=level))
     return tree
 

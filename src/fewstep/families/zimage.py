@@ -112,6 +112,8 @@ class ZImage:
         self.backbone: Backbone = ZImageBackbone(pipeline.transformer)
         self.pictures = pictures
         self.resting = False
+        self.packed_from: str | None = None
+        """The fingerprint before blocks were packed (`experiment.packing`)."""
         for part in (pipeline.transformer, pipeline.text_encoder, pipeline.vae):
             part.requires_grad_(False).eval()
 
@@ -255,6 +257,10 @@ class ZImage:
                 digest.update(f"{part}.{name}:{value.dtype}:{tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def identity(self) -> str:
+        """The fingerprint of the model in its directory, whatever has been packed of it since."""
+        return self.packed_from or self.fingerprint()
 
     def save(self, directory: Path, backbone: Backbone, sampler: SamplerName | None = None) -> None:
         """Write an ordinary diffusers directory around `backbone`, picture encoder included."""

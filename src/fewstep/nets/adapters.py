@@ -148,7 +148,8 @@ def _targets(
 
 def _new(layer: nn.Linear | Adapted, cfg: AdapterConfig, name: str, seed: int) -> Adapter:
     linear = layer.linear if isinstance(layer, Adapted) else layer
-    (out, inner), device = linear.weight.shape, linear.weight.device
+    out, inner = linear.out_features, linear.in_features
+    device = next(linear.parameters()).device
     generator = torch.Generator().manual_seed(seed_of("adapter", seed, name))
     match cfg.kind:
         case "lora":

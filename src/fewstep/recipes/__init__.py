@@ -7,6 +7,7 @@ from fewstep.recipes.dmd2 import dmd2_shapes, dmd2_shapes_narrow, dmd2_shapes_na
 from fewstep.recipes.dopsd import (
     dopsd_shapes,
     dopsd_zimage_turbo,
+    dopsd_zimage_turbo_16gb,
     dopsd_zimage_turbo_24gb,
 )
 from fewstep.recipes.ladd import (
@@ -15,9 +16,10 @@ from fewstep.recipes.ladd import (
     ladd_zimage,
     ladd_zimage_8x80gb,
     ladd_zimage_80gb,
+    ladd_zimage_lora_16gb,
     ladd_zimage_lora_24gb,
 )
-from fewstep.recipes.sda import sda_shapes, sda_shapes8, sda_zimage_turbo
+from fewstep.recipes.sda import sda_shapes, sda_shapes8, sda_zimage_turbo, sda_zimage_turbo_24gb
 from fewstep.recipes.sft import sft_shapes, undistill_shapes, undistill_shapes8
 from fewstep.recipes.yardsticks import (
     dreambooth_shapes,
@@ -35,18 +37,21 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
         ladd_zimage_80gb,
         ladd_zimage_8x80gb,
         ladd_zimage_lora_24gb,
+        ladd_zimage_lora_16gb,
         dmd2_shapes,
         dmd2_shapes_narrow,
         dmd2_shapes_narrow8,
         sda_shapes,
         sda_shapes8,
         sda_zimage_turbo,
+        sda_zimage_turbo_24gb,
         sft_shapes,
         undistill_shapes,
         undistill_shapes8,
         dopsd_shapes,
         dopsd_zimage_turbo,
         dopsd_zimage_turbo_24gb,
+        dopsd_zimage_turbo_16gb,
         sft_tune_shapes,
         dreambooth_shapes,
         pso_shapes,

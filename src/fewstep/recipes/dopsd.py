@@ -110,3 +110,25 @@ def dopsd_zimage_turbo_24gb() -> Experiment:
             samples=replace(data.samples, height=256, width=256),
         ),
     )
+
+
+def dopsd_zimage_turbo_16gb() -> Experiment:
+    """The same for one card of 16 GB and pictures of 512 x 512: the frozen base in eight bits, and
+    blocks are computed again.
+
+    Hardware: none tried; 14 GiB of tensors at the most by `fewstep plan`.
+    Duration: not measured.
+    Score: not measured.
+    """
+    small = dopsd_zimage_turbo_24gb()
+    data = small.data
+    return replace(
+        small,
+        data=replace(
+            data,
+            folder=replace(data.folder, size=512),
+            samples=replace(data.samples, height=512, width=512),
+        ),
+        frozen="int8",
+        recompute=True,
+    )

@@ -1,0 +1,85 @@
+"""Runs over packed bases: what they write stands on the whole model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.said import error
+
+from fewstep.cli import main
+from fewstep.experiment.codec import to_yaml
+from fewstep.families.zimage import ZImage
+from fewstep.nets.adapters import AdapterConfig
+from fewstep.recipes import RECIPES
+
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+CHANGES = {
+    "optim.student.lr": 1e-3, "optim.student.warmup": 0, "method.loss": "softplus",
+    "engine": "plain", "frozen": "int8",
+}  # fmt: skip
+
+
+def words(options: list[str], *changes: dict[str, object]) -> list[str]:
+    given = {name: value for each in changes for name, value in each.items()}
+    more = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    return [*options, *more]
+
+
+@pytest.mark.slow
+def test_an_adapter_over_a_packed_base_is_exported_over_the_whole_one(
+    options: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, again = tmp_path / "run", tmp_path / "again"
+    adapter = AdapterConfig(kind="lora", rank=2, targets=("attention",))
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(replace(RECIPES["ladd_shapes"](), adapter=adapter)))
+    command = ["train", "--config", str(config), *words(options, CHANGES), "--out", str(out)]
+    assert main([*command, "--loop.steps", "1", "--dry-run"]) == 0
+    assert main(command) == 0
+    whole, found = (load_file(folder / WEIGHTS) for folder in (model, out / "model"))
+    state = load_file(out / "adapter.safetensors")
+    assert whole.keys() == found.keys()
+    for name in ("layers.0.attention.to_q", "layers.1.attention.to_v"):
+        up, down = (state[f"diffusion_model.{name}.lora_{part}.weight"] for part in "BA")
+        delta = up.float() @ down.float()
+        largest = float(delta.abs().max())
+        assert largest > 1e-6
+        moved = found[f"{name}.weight"] - whole[f"{name}.weight"]
+        # files of adapters are bfloat16
+        assert torch.allclose(moved, delta, rtol=0, atol=0.01 * largest)
+    same = "layers.0.feed_forward.w1.weight"
+    assert torch.equal(whole[same], found[same])
+
+    env = json.loads((out / "env.json").read_text())
+    assert env["model"] == ZImage.load(model).fingerprint()
+    capsys.readouterr()
+    assert main(command) == 0  # it is finished, and finds the same model
+    assert main(["export", str(out), "--out", str(again)]) == 0
+    written = load_file(again / "model" / WEIGHTS)
+    assert all(torch.equal(written[name], found[name]) for name in found)
+
+
+@pytest.mark.slow
+def test_whole_weights_begin_as_the_model_is_and_see_a_packed_teacher(
+    options: list[str], model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    still = {"optim.student.lr": 1e-12, "method.ema-decay": 0}
+    assert main(["train", "ladd_shapes", *words(options, CHANGES, still), "--out", str(out)]) == 0
+    whole, found = (load_file(folder / WEIGHTS) for folder in (model, out / "model"))
+    assert max(float((whole[name] - found[name]).abs().max()) for name in whole) < 1e-9
+
+
+def test_what_reads_weights_without_calling_layers_is_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "ladd_shapes", "--out", str(tmp_path / "run")]
+    assert main([*command, *words(options, CHANGES, {"engine": "fused"})]) == 2
+    assert "frozen is int8, but engine fused reads the weights" in error(capsys)
+    assert main([*command, *words(options, CHANGES, {"sharding.mode": "parameters"})]) == 2
+    assert "sharding.mode is parameters, but frozen is int8" in error(capsys)
