@@ -83,3 +83,24 @@ def test_what_reads_weights_without_calling_layers_is_refused(
     assert "frozen is int8, but engine fused reads the weights" in error(capsys)
     assert main([*command, *words(options, CHANGES, {"sharding.mode": "parameters"})]) == 2
     assert "sharding.mode is parameters, but frozen is int8" in error(capsys)
+
+
+@pytest.mark.slow
+def test_a_run_says_how_weights_are_kept_and_what_its_first_updates_move(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the first steps are of the heads alone, and so compute nothing again."""
+    values: dict[str, object] = {
+        "optim.student.weights": "exact", "optim.student.moments": "8bit", "engine": "plain",
+        "method.ema-decay": 0, "method.heads-first": 2, "loop.steps": 4,
+        "optim.heads.lr": 1e-12, "optim.heads.warmup": 0,
+    }  # fmt: skip
+    command = ["train", "ladd_shapes", *words(options, values), "--recompute"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "in bfloat16 (exact), moments in 8bit; heads" in said
+    assert "in float32, moments in float32; frozen " in said
+    assert "; blocks are computed again" in said and "an average" not in said
+    assert "warning: the first update of heads moved" in said
+    assert "at its rate of 1e-12 the others are rounded" in said
+    assert "\nthe first update of student moved 100.0% of the weights" in said

@@ -23,6 +23,7 @@ from fewstep.methods.sda import SDAConfig
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.recipes import RECIPES
 from fewstep.rng import Rng
+from fewstep.runs import RunError
 from fewstep.train.step import accumulate
 
 CLOSE = 1e-6
@@ -113,6 +114,19 @@ def test_a_model_that_has_none_is_refused() -> None:
     family.pipeline.transformer._supports_gradient_checkpointing = False
     with pytest.raises(UserError, match="recompute is true, but ZImageTransformer2DModel has no"):
         recompute(family)
+
+
+@pytest.mark.fault(12)
+def test_a_step_that_computed_nothing_again_is_told() -> None:
+    """As where a library takes the switch and keeps the activations all the same."""
+    family = tiny_zimage()
+    counter = recompute(family)
+    with pytest.raises(RunError, match="recompute is true, but a step has computed no block again"):
+        counter.check()
+    family.backbone.requires_grad_(True)
+    x = torch.randn(1, 8, 16, 16)
+    family.backbone(x, torch.tensor([0.5]), family.encode_text(["a"])).sum().backward()
+    counter.check()
 
 
 @pytest.mark.fault(12)

@@ -37,6 +37,7 @@ from fewstep.cli import (
     commands,
     curating,
     exporting,
+    looking,
     opening,
     planning,
     precomputing,
@@ -121,7 +122,7 @@ def dispatch(words: list[str]) -> int:
         case "eval":
             return evaluate(rest, console)
         case "report":
-            return commands.report(asked(ReportRequest, rest, "fewstep report"), console)
+            return looking.report(asked(ReportRequest, rest, "fewstep report"), console)
         case "prompts":
             request = asked(PromptsRequest, rest, "fewstep prompts")
             return curating.prompts(request, shlex.join(["fewstep", *words]), console)
@@ -229,13 +230,13 @@ def evaluate(words: list[str], console: Console) -> int:
     command = shlex.join(["fewstep", "eval", *words])
     if any(word.split("=")[0] == "--suite" for word in words):
         request = asked(EvalRequest, words, "fewstep eval")
-        return commands.evaluate_models(request, command, console)
+        return looking.evaluate_models(request, command, console)
     directory, rest = one_run(words[:1]), words[1:]
     experiment = opening.read_experiment(directory)
     asked_for = changed(experiment, rest, "fewstep eval")
     if replace(asked_for, eval=experiment.eval) != experiment:
         raise UserError("eval changes nothing but --eval.* options; see `fewstep eval --help`")
-    return commands.evaluate(directory, asked_for, command, console)
+    return looking.evaluate(directory, asked_for, command, console)
 
 
 def demo(words: list[str], console: Console) -> int:
@@ -247,5 +248,5 @@ def demo(words: list[str], console: Console) -> int:
     return (
         commands.train(wanted.experiment, wanted.out, command, console, track=wanted.track)
         or evaluate([str(wanted.out)], console)
-        or commands.report(ReportRequest(runs=(wanted.out,)), console)
+        or looking.report(ReportRequest(runs=(wanted.out,)), console)
     )

@@ -1,9 +1,8 @@
-"""What each verb does, once its options are read. Every function returns an exit code."""
+"""`fewstep train`, once its options are read. Every function returns an exit code."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,14 +11,10 @@ import torch
 from rich.console import Console
 
 from fewstep.cli import INTERRUPTED
-from fewstep.cli.evaluation import evaluate_run
 from fewstep.cli.exporting import MODEL, write_all
-from fewstep.cli.figures import show
 from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.planning import expected
-from fewstep.cli.sampling import check_folder, telling
-from fewstep.cli.suite import evaluate_models as judge_models
-from fewstep.cli.verbs import EvalRequest, ReportRequest
+from fewstep.cli.sampling import check_folder
 from fewstep.data.folder_report import brief
 from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
@@ -28,6 +23,7 @@ from fewstep.experiment.codec import to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import Trained
 from fewstep.experiment.folders import find_folders
+from fewstep.experiment.kept import kept
 from fewstep.experiment.models import choose_device, make_world, model_path
 from fewstep.experiment.offline import restored
 from fewstep.experiment.outline import outline
@@ -38,7 +34,7 @@ from fewstep.experiment.teacher_check import ensure_teacher
 from fewstep.experiment.trees import file_of
 from fewstep.families.adapter_files import open_file
 from fewstep.hashing import text_hash
-from fewstep.runs import Follower, Run, check_new
+from fewstep.runs import Follower, check_new
 from fewstep.train.commit import name_of
 from fewstep.train.loop import train as run_loop
 from fewstep.train.progress import ProgressLines
@@ -139,6 +135,7 @@ def train_together(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, built.hooks,
         seed=experiment.seed, device=built.device, console=Console(quiet=True),
         ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
+        after_first=built.after_first,
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
 
@@ -184,10 +181,13 @@ def train_alone(
         start.meet()
         built = divided(built, experiment, agreed(start, experiment, built))
         built.rest(experiment)
+        models = [family.backbone for family in (built.family, built.teacher)]
+        console.print(kept(experiment, built.method, built.optims, models))
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
             ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
+            after_first=built.after_first,
         )  # fmt: skip
         if built.recomputed is not None:
             console.print(f"{built.recomputed.again} blocks were computed again on the way back")
@@ -207,49 +207,4 @@ def train_alone(
             # nobody has the whole: its parts lie in the checkpoint, or its base in the directory
             trained = restored(experiment, run.checkpoints / name_of(outcome.step))
         write_all(trained, experiment, out, out.name, experiment.loop.steps, console)
-    return 0
-
-
-def evaluate(directory: Path, experiment: Experiment, command: str, console: Console) -> int:
-    """Measure teacher and student of a finished run against the world's truth."""
-    student = directory / "model"
-    if not student.is_dir():
-        raise UserError(
-            f"{directory} has no model yet: let `fewstep train` finish, then evaluate again"
-        )
-    if experiment.threads is not None:
-        torch.set_num_threads(experiment.threads)
-    device = choose_device(experiment)
-    with Run.open(directory), telling("pictures", console) as told:
-        path = evaluate_run(experiment, directory, student, device, command, told)
-    return shown(path.parent, console)
-
-
-def evaluate_models(request: EvalRequest, command: str, console: Console) -> int:
-    """Measure models by a suite."""
-    with telling("pictures", console) as told:
-        path = judge_models(request, command, told)
-    return shown(path.parent, console)
-
-
-def shown(directory: Path, console: Console) -> int:
-    """The figures of an evaluation, and the command that makes its page."""
-    show(directory, console)
-    console.print("the page of it is made by\n  " + shlex.join(
-        ["fewstep", "report", str(directory)]
-    ))  # fmt: skip
-    return 0
-
-
-def report(request: ReportRequest, console: Console) -> int:
-    """One page for runs and evaluations."""
-    from fewstep.report.page import write_report  # matplotlib takes a second to import
-
-    if not request.runs:
-        raise UserError("report takes at least one directory: fewstep report runs/NAME")
-    out = request.out
-    if out is None:
-        [*_, last] = request.runs
-        out = last / "report.html" if len(request.runs) == 1 else Path("comparison.html")
-    console.print(f"wrote {write_report(*request.runs, path=out)}")
     return 0

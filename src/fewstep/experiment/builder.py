@@ -74,6 +74,11 @@ class Built:
     """Counts blocks that are computed again; None where the experiment asks for no recomputation.
     """
 
+    def after_first(self) -> None:
+        """After a step of all phases: RunError where it was not as the experiment has it."""
+        if self.recomputed is not None:
+            self.recomputed.check()
+
     def rest(self, experiment: Experiment) -> None:
         """Before training: text encoders give up their place beside the model, unless every step
         reads prompts."""

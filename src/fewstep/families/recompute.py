@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fewstep.errors import UserError
 from fewstep.families.zimage import ZImage
+from fewstep.runs import RunError
 
 
 class Recompute:
@@ -24,6 +25,14 @@ class Recompute:
     def __init__(self) -> None:
         self.again = 0
         """Blocks that were computed again so far."""
+
+    def check(self) -> None:
+        """RunError where nothing was computed again: what was to be spared is then kept."""
+        if self.again == 0:
+            raise RunError(
+                "recompute is true, but a step has computed no block again, so that activations "
+                "are kept; please report this, and set recompute to false meanwhile"
+            )
 
     def __deepcopy__(self, memo: object) -> Recompute:
         """Itself: a tree that is made of another one counts with it."""

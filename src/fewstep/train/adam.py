@@ -11,7 +11,7 @@ A first moment of decay 0 is the gradient itself, and is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,6 +96,12 @@ class Adam:
             weight=weight, gradient=gradient if shrink is None else gradient * shrink,
             first=self.moment(name, FIRST), second=self.moment(name, SECOND), step=state[STEP],
         )  # fmt: skip
+
+    def full(self, name: str, cut: Callable[[Tensor], Tensor]) -> Tensor:
+        """The numbers of a parameter that `cut` leaves, with what is kept beside them."""
+        low = self.state.get(name, {}).get(LOW)
+        high = cut(self.parameters[name])
+        return high if low is None else joined(high, cut(low))
 
     def moment(self, name: str, which: str) -> Tensor:
         p, state = self.parameters[name], self.state[name]

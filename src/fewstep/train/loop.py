@@ -15,11 +15,12 @@ from rich.console import Console
 
 from fewstep.data.batches import Batch
 from fewstep.errors import UserError
-from fewstep.methods.base import Method
+from fewstep.methods.base import Method, nothing
 from fewstep.nets.shard import reshard
 from fewstep.runs import Follower, Run, RunError
 from fewstep.train import checkpoint
 from fewstep.train.checkpoint import Progress
+from fewstep.train.firsts import Firsts
 from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
 from fewstep.train.optim import Optim
@@ -45,15 +46,9 @@ class LoopConfig:
     """Steps in a row with a loss or gradient that is not finite after which the run stops."""
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("steps", self.steps, 1),
-            ("log_every", self.log_every, 1),
-            ("checkpoint_every", self.checkpoint_every, 1),
-            ("keep", self.keep, 1),
-            ("max_skips", self.max_skips, 1),
-        ):
-            if value < least:
-                raise ValueError(f"loop.{name} must be >= {least}, got {value}")
+        for name in ("steps", "log_every", "checkpoint_every", "keep", "max_skips"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"loop.{name} must be >= 1, got {value}")
 
 
 class NotFiniteError(RuntimeError):
@@ -118,6 +113,7 @@ def train(
     ranks: Ranks = ALONE,
     stopping: Callable[[], bool] | None = None,
     frozen: Frozen | None = None,
+    after_first: Callable[[], None] = nothing,
 ) -> Outcome:
     """Train to `cfg.steps`, from the newest complete checkpoint of the run if there is one.
 
@@ -130,6 +126,7 @@ def train(
     stopping tells whether this process was asked to stop, where the caller listens to signals;
              None listens here
     frozen   is looked at before each checkpoint
+    after_first is called once every optimizer has made an update here
 
     SIGINT and SIGTERM end it after the step in hand, with a checkpoint; a second one at once. Of
     several processes one signal to one of them ends all after the same step, and a second is not
@@ -205,6 +202,7 @@ def train(
             line.say(f"resumed at step {progress.step} from {found}")
         run_hooks()
         why = look()
+        firsts = Firsts(optims, after_first, line.say)
         while progress.step < cfg.steps and why is None and not ranks.any(stopping()):
             step = progress.step
             try:
@@ -230,6 +228,7 @@ def train(
             progress = Progress(step=step + 1, skipped=skipped, skipped_in_a_row=in_a_row)
             unlogged += 1
             saving.look()
+            firsts.look()
 
             if progress.step == cfg.steps or progress.step % cfg.checkpoint_every == 0:
                 save()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fewstep.methods.base import Method
 from fewstep.nets.shard import whole
 from fewstep.train.adam import Adam, MomentsName, WeightsName
+from fewstep.train.first_move import FirstMove
 
 Schedule = Literal["constant", "cosine"]
 
@@ -94,6 +95,8 @@ class Optim:
         )  # fmt: skip
         self.updates = 0
         """Updates made, which is what the schedule counts."""
+        self.first: FirstMove | None = None
+        """From the first update of all until somebody has looked at what it did."""
 
     def zero_grad(self) -> None:
         for p in self.parameters.values():
@@ -125,8 +128,17 @@ class Optim:
             shrink = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
         elif self.cfg.clip is not None:
             nn.utils.clip_grads_with_norm_(list(self.parameters.values()), self.cfg.clip, norm)
+        if self.updates == 0:
+            self.first = FirstMove(self.parameters, self.adam.full)
         self.adam.step(self.lr, shrink)
         self.updates += 1
+
+    def first_move(self, name: str) -> str | None:
+        """What the first update of all did, once, in a line; None before and after that."""
+        if self.first is None:
+            return None
+        moved, self.first = self.first.after(), None
+        return moved.told(name, self.cfg.rate(0, self.total), self.cfg.weights)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by "parameter/quantity" and, for JSON, everything else."""
