@@ -8,6 +8,7 @@ student at 4 steps where one is named. Writes results/tables/packed.json and doc
 was drawn is kept in runs/studies/measured. About ten minutes.
 """
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import argparse
@@ -22,7 +23,6 @@ from benchmarks import common, pages
 from benchmarks.pages import percent, shown
 
 from fewstep.evaluate.generate import GenerationSpec
-from fewstep.evaluate.measures import Measures
 from fewstep.evaluate.metrics import compare
 from fewstep.evaluate.statistics import Estimate
 from fewstep.experiment.models import load_family
