@@ -1,4 +1,4 @@
-"""Checkpoints in parts: written while training goes on, one by one, and by all or by none."""
+"""Checkpoints in parts, and large whole ones: written while training goes on, by all or by none."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from fewstep.nets.shard import ShardingConfig
 from fewstep.runs import RunError
 from fewstep.train import checkpoint, saving
 from fewstep.train.loop import NotFiniteError, every
+from fewstep.train.optim import Optim, OptimConfig
 from fewstep.train.parts import Held, Stored
-from fewstep.train.ranks import Ranks, started
+from fewstep.train.ranks import ALONE, Ranks, started
 
 SHORT = Training(method="sft", sharding=PARAMETERS, steps=6, every=2)
 
@@ -36,6 +37,13 @@ def alone() -> Iterator[Ranks]:
     """A group of one process, which holds every part."""
     with started("cpu", sharded=True) as ranks:
         yield ranks
+
+
+@pytest.fixture(params=(PARAMETERS, WHOLE), ids=("in parts", "large"))
+def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Training:
+    """A run whose checkpoints are written while it goes on."""
+    monkeypatch.setattr(saving, "LARGE", 1)
+    return replace(SHORT, sharding=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +66,11 @@ def complete(out: Path) -> str:
 
 
 def test_training_goes_on_while_files_are_written(
-    alone: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Ranks, short: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is written of step 2 is what was there then, though the weights have moved on."""
     straight, late = tmp_path / "straight", tmp_path / "late"
-    four = replace(SHORT, steps=4)
+    four = replace(short, steps=4)
     four.run(straight, alone)
     real, may_write = Held.write, threading.Event()
     seen: list[str] = []
@@ -86,7 +94,7 @@ def test_training_goes_on_while_files_are_written(
 
 
 def test_what_is_written_is_a_checkpoint_as_soon_as_all_have_written(
-    alone: Ranks, tmp_path: Path
+    alone: Ranks, short: Training, tmp_path: Path
 ) -> None:
     """It waits for no other save: a kill in between would lose it."""
     seen: list[str] = []
@@ -104,20 +112,60 @@ def test_what_is_written_is_a_checkpoint_as_soon_as_all_have_written(
             seen.append(complete(tmp_path))
         return BATCHES(step)
 
-    replace(SHORT, steps=4, hooks=(every(1, look),), batches=batches).run(tmp_path, alone)
+    replace(short, steps=4, hooks=(every(1, look),), batches=batches).run(tmp_path, alone)
     assert seen == ["none", "none", *["step_00000002"] * 3]
 
 
-def test_samples_that_cannot_be_read_lose_no_checkpoint(alone: Ranks, tmp_path: Path) -> None:
+def test_samples_that_cannot_be_read_lose_no_checkpoint(
+    alone: Ranks, short: Training, tmp_path: Path
+) -> None:
     def batches(step: int) -> Sequence[Batch]:
         if step == 4:
             raise UserError("a damaged sample")
         return BATCHES(step)
 
     with pytest.raises(UserError, match="damaged"):
-        replace(SHORT, batches=batches).run(tmp_path, alone)
+        replace(short, batches=batches).run(tmp_path, alone)
     assert complete(tmp_path) == "step_00000004"
     assert not list((tmp_path / "checkpoints").glob(".step*"))
+
+
+def test_large_whole_weights_lie_as_small_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same files with the same numbers, and either kind goes on from the other."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    half, whole = replace(SHORT, sharding=WHOLE, steps=4), replace(SHORT, sharding=WHOLE)
+    half.run(small, ALONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "LARGE", 1)
+        half.run(large, ALONE)
+        whole.run(small, ALONE)
+    whole.run(large, ALONE)
+    for step in (4, 6):
+        files = [{p.name for p in (run / f"checkpoints/step_{step:08d}").iterdir()}
+                 for run in (small, large)]  # fmt: skip
+        assert files[0] == files[1]
+        one, other = (saved(run / f"checkpoints/step_{step:08d}") for run in (small, large))
+        assert one.keys() == other.keys() and largest(one, other) == 0
+        state = [(run / f"checkpoints/step_{step:08d}/state.json").read_bytes()
+                 for run in (small, large)]  # fmt: skip
+        assert state[0] == state[1]
+
+
+def test_large_is_what_a_checkpoint_holds() -> None:
+    """Weights, averages and moments, and nothing that is frozen."""
+    method, _ = replace(SHORT, sharding=WHOLE).built()
+    optims = {"student": Optim(OptimConfig(betas=(0.9, 0.99)), method.modules["student"], total=1)}
+    it = saving.Saving(Path("none"), method.modules, optims, 2, ALONE)
+    n = sum(p.numel() for p in method.modules["student"].parameters())
+    counter = 8  # of the average
+    assert it.size() == 2 * 4 * n + counter
+    for p in optims["student"].parameters.values():
+        p.grad = torch.ones_like(p)
+    optims["student"].step(optims["student"].norm())
+    steps = 4 * len(optims["student"].parameters)
+    assert it.size() == 4 * 4 * n + counter + steps
 
 
 def test_nothing_by_pickle_and_torch_reads_it_too(two: Path, tmp_path: Path) -> None:
@@ -190,18 +238,22 @@ def test_a_full_disk_of_the_first_is_told_to_all(tmp_path: Path, sharding: Shard
     assert complete(tmp_path) == "none"
 
 
-def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharding", [PARAMETERS, WHOLE])
+def test_a_full_disk_of_one_is_told_to_all(tmp_path: Path, sharding: ShardingConfig) -> None:
+    """Of whole weights the first alone writes."""
+    writes = 1 if sharding.on else 0
+
     def rank(rank: int) -> int:
-        real = Held.write
+        real, saving.LARGE = Held.write, 1
 
         def write(self: Held, path: Path) -> None:
-            if rank == 1 and "00000004" in str(path):
+            if rank == writes and "00000004" in str(path):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             real(self, path)
 
         Held.write = write
         try:
-            return work(tmp_path, SHORT)
+            return work(tmp_path, replace(SHORT, sharding=sharding))
         except RunError as error:
             return 7 if "step_00000004: No space left" in str(error) else 8
 

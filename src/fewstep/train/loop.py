@@ -191,6 +191,7 @@ def train(
         assert isinstance(run, Run)
         if progress.step != saved or progress.step == 0:
             save()  # what the gauge sees is what a resumed run finds, whatever it then does
+            saving.finish()
         with watch.paused():
             return gauge.look(run, progress.step)
 

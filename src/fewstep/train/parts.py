@@ -29,10 +29,6 @@ HEADER, OFFSETS = "DCP_SHARDING_INFO", "saved_offsets"
 FILE = re.compile(r"(module|optim)\.(.+?)(\.\d+-of-\d+)?\.safetensors")
 
 
-def file_name(kind: str, name: str, rank: int, count: int) -> str:
-    return f"{kind}.{name}.{rank}-of-{count}.safetensors"
-
-
 def files_by_name(folder: Path, kind: str) -> dict[str, list[Path]]:
     """The files of each module or optimizer ("module", "optim")."""
     found: dict[str, list[Path]] = {}

@@ -1,9 +1,10 @@
 """The checkpoints of a run while it trains.
 
-Whole weights are written by the first process at once. Of sharded ones each process copies its part
-and goes on; a thread writes the copy and touches nothing else, least of all the other processes.
-That all are done is found out between two steps, by all together, and only then is there a
-checkpoint: until its manifest is written and its directory renamed, the one before is the newest.
+Small whole weights are written by the first process at once. Of large ones it makes a copy in main
+memory, of sharded ones each process of its part, and goes on; a thread writes the copy and touches
+nothing else, least of all the other processes. That all are done is found out between two steps, by
+all together, and only then is there a checkpoint: until its manifest is written and its directory
+renamed, the one before is the newest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import nn
 from fewstep.disk import sync
 from fewstep.runs import RunError
 from fewstep.train import checkpoint
-from fewstep.train.checkpoint import IN_PARTS, Progress, frozen_of, moving
+from fewstep.train.checkpoint import FORMAT, IN_PARTS, Progress, frozen_of, moving
 from fewstep.train.commit import (
     begin,
     commit,
@@ -33,9 +34,11 @@ from fewstep.train.commit import (
     temporary_of,
 )
 from fewstep.train.optim import Optim
-from fewstep.train.parts import Held, file_name
+from fewstep.train.parts import Held
 from fewstep.train.ranks import Ranks
 
+LARGE = 2**31
+"""Bytes from which on training does not wait for whole weights to be written."""
 Entries = dict[str, dict[str, int]]
 """Size and crc32 of each file that a process has written."""
 
@@ -66,7 +69,7 @@ class Saving:
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, or begin to; `finish` comes before it."""
         assert self.pending is None
-        if self.ranks.sharded:
+        if self.ranks.sharded or self.size() >= LARGE:
             self.pending = self.begun(progress)
             return
         failure = None
@@ -76,6 +79,14 @@ class Saving:
             except RunError as error:
                 failure = str(error)
         self.told(failure)
+
+    def size(self) -> int:
+        """Bytes of what a checkpoint of whole weights holds."""
+        still = frozen_of(self.modules)
+        tensors = [t for module in self.modules.values() for t in moving(module, still).values()]
+        for optim in self.optims.values():
+            tensors += optim.state()[0].values()
+        return sum(t.numel() * t.element_size() for t in tensors)
 
     def look(self) -> None:
         """Between two steps: where all have written their parts, make them a checkpoint."""
@@ -115,14 +126,15 @@ class Saving:
         self.told(failure)
         held: dict[str, Held] = {}
         facts: dict[str, Any] = {}
-        still, place = frozen_of(self.modules), (self.ranks.rank, self.ranks.count)
-        for name, module in self.modules.items():
-            found = Held.of(moving(module, still), first=self.ranks.first)
-            held[file_name("module", name, *place)] = found
+        still = frozen_of(self.modules)
+        parts = {file_name("module", name, self.ranks): moving(module, still)
+                 for name, module in self.modules.items()}  # fmt: skip
         for name, optim in self.optims.items():
-            tensors, facts[name] = optim.state()
-            held[file_name("optim", name, *place)] = Held.of(tensors, first=self.ranks.first)
-        state = {"format": IN_PARTS, **vars(progress), "optims": facts}
+            parts[file_name("optim", name, self.ranks)], facts[name] = optim.state()
+        if self.ranks.sharded or self.ranks.first:
+            held = {name: Held.of(part, first=self.ranks.first) for name, part in parts.items()}
+        format = IN_PARTS if self.ranks.sharded else FORMAT
+        state = {"format": format, **vars(progress), "optims": facts}
         return Pending(temporary, final, state, self.writer.submit(written, temporary, held))
 
     def committed(self, pending: Pending, manifest: Entries) -> str | None:
@@ -139,6 +151,12 @@ class Saving:
         for why in self.ranks.all_facts(failure):
             if why is not None:
                 raise RunError(why)
+
+
+def file_name(kind: str, name: str, ranks: Ranks) -> str:
+    """Of what a process writes of a module or an optimizer."""
+    part = f".{ranks.rank}-of-{ranks.count}" if ranks.sharded else ""
+    return f"{kind}.{name}{part}.safetensors"
 
 
 def written(folder: Path, held: Mapping[str, Held]) -> Entries:
