@@ -42,8 +42,6 @@ from fewstep.train.live import Live
 from fewstep.train.optim import Optim
 from fewstep.train.step import run_step
 
-FULL = "Tongyi-MAI/Z-Image"
-"""Its sizes are known, its weights are not needed."""
 LENGTHS = {"shapes": Lengths(cond=20, context=40), "zimage": Lengths()}
 """Tokens of prompts, by size."""
 
@@ -83,6 +81,11 @@ class Ready:
         if bad is not None:
             raise FloatingPointError(f"step {step}: {bad} is not finite")
 
+    def fullest(self) -> int:
+        """A step with most phases."""
+        steps = range(self.experiment.loop.steps)
+        return max(steps, key=lambda s: len(list(self.method.phases(s))))
+
     def step_of(self, phases: Sequence[str]) -> int:
         """A step with exactly these phases."""
         steps = range(self.experiment.loop.steps)
@@ -113,12 +116,12 @@ def chosen(args: argparse.Namespace) -> tuple[str, torch.device]:
     return args.size or ("zimage" if device.type == "cuda" else "shapes"), device
 
 
-def model_of(size: str, experiment: Experiment, device: torch.device) -> ZImage:
+def model_of(size: str, model: str, experiment: Experiment, device: torch.device) -> ZImage:
     """The Shapes model, or Z-Image with random numbers."""
     if size == "shapes":
         return load_family("shapes", device, experiment.dtype, experiment.engine)
-    found = published(FULL)
-    assert found is not None
+    found = published(model)
+    assert found is not None  # recipes for 6B models name published ones
     draws = torch.Generator(device).manual_seed(0)
     for part in (found.pipeline.transformer, found.pipeline.vae):
         nn.Module.to(part, getattr(torch, experiment.dtype))
@@ -126,7 +129,9 @@ def model_of(size: str, experiment: Experiment, device: torch.device) -> ZImage:
         with torch.no_grad():
             for name, p in part.named_parameters():
                 p.normal_(float("norm" in name), 0.02, generator=draws)
-    return Unread(found.pipeline, None)
+    made = Unread(found.pipeline, None)
+    made.packed_from = "random numbers"  # of what is an outline there is no fingerprint
+    return made
 
 
 def ready(case: Case, size: str, device: torch.device) -> Ready:
@@ -134,11 +139,11 @@ def ready(case: Case, size: str, device: torch.device) -> Ready:
     experiment = case.experiment()
     data = experiment.data
     experiment = replace(experiment, data=replace(data, micro_batch=None))
-    families = [model_of(size, experiment, device)]
+    families = [model_of(size, experiment.model, experiment, device)]
     if experiment.teacher is not None:
-        families.append(model_of(size, experiment, device))
+        families.append(model_of(size, experiment.teacher, experiment, device))
     if experiment.recompute:
-        recompute(*families)
+        recompute(*families, share=experiment.recompute_share)
     if experiment.frozen != "dtype" and experiment.adapter is not None:
         for family in families:
             pack_blocks(family, experiment.frozen)
@@ -224,7 +229,7 @@ def gpu_peak(device: torch.device) -> float | None:
     return found[0]
 
 
-def made(command: str, device: torch.device) -> dict[str, Any]:
+def made_by(command: str, device: torch.device) -> dict[str, Any]:
     found = facts(command, 1)
     if device.type == "cuda":
         found["hardware"] = torch.cuda.get_device_name(device)

@@ -23,14 +23,13 @@ import torch
 from benchmarks import pages
 from benchmarks.common import claim
 from benchmarks.large import (
-    FULL,
     LENGTHS,
     Case,
     Ready,
     add_options,
     capped,
     chosen,
-    made,
+    made_by,
     peak,
     ready,
     seconds,
@@ -111,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(row_of(known[name], size, device))
         shown = {k: f"{v:.3f}" if isinstance(v, float) else v for k, v in rows[-1].items()}
         print(" ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
-    facts = made(command, device)
+    facts = made_by(command, device)
     told("memory", size, {**facts, "rows": rows}, args.results)
     print(pages.markdown(
         ["case", "GiB", "planned", "seconds a step"],
@@ -136,7 +135,7 @@ def row_of(case: Case, size: str, device: torch.device) -> dict[str, Any]:
 
 
 def weighed(it: Ready) -> dict[str, Any]:
-    fullest = max(range(it.experiment.loop.steps), key=lambda s: len([*it.method.phases(s)]))
+    fullest = it.fullest()
     it.step(fullest)
     there = [t for m in it.method.modules.values() for t in (*m.parameters(), *m.buffers())]
     there += [p for f in it.families for p in f.backbone.parameters()]
@@ -152,9 +151,11 @@ def planned(case: Case, size: str) -> int:
     """Bytes of tensors in a step, by `fewstep plan`."""
     experiment = case.experiment()
     experiment = replace(experiment, data=replace(experiment.data, micro_batch=None))
-    model = FULL if size == "zimage" else "shapes"
+    model, other = experiment.model, experiment.teacher
+    if size == "shapes":
+        model, other = "shapes", None if other is None else "shapes"
     family = outline_of(model, "model")
-    teacher = family if experiment.teacher is None else outline_of(model, "teacher")
+    teacher = family if other is None else outline_of(other, "teacher")
     found = rehearse(experiment, family, teacher, LENGTHS[size])
     return max(found.peaks.values())
 

@@ -25,7 +25,17 @@ from typing import Any
 import torch
 from benchmarks import pages
 from benchmarks.common import claim
-from benchmarks.large import Case, Ready, add_options, chosen, gpu_peak, made, ready, seconds, told
+from benchmarks.large import (
+    Case,
+    Ready,
+    add_options,
+    chosen,
+    gpu_peak,
+    made_by,
+    ready,
+    seconds,
+    told,
+)
 from benchmarks.memory import at
 from benchmarks.naive_ladd import NaiveLADD
 from benchmarks.one_pass import speedup
@@ -80,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = gpu_peak(device)
     used = {k: None if top is None else flops[k] / took[k] / top for k in flops}
     command = f"python -m benchmarks.step {shlex.join(words)}".strip()
-    facts = made(command, device)
+    facts = made_by(command, device)
     record = {
         **facts, "size": size, "recipe": case.recipe, "batch": ours.experiment.data.batch_size,
         "engine": ours.experiment.engine, "pairs": args.pairs, "speedup": ratio.to_json(),

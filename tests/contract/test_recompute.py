@@ -41,12 +41,12 @@ def experiment(recipe: str, adapter: AdapterConfig | None) -> Experiment:
             return base
 
 
-def slopes(recipe: str, adapter: AdapterConfig | None, *, checkpointed: bool):
+def slopes(recipe: str, adapter: AdapterConfig | None, *, checkpointed: bool, share: float = 1.0):
     """Gradients of every phase of a step, what autograd held at most in bytes, and the blocks that
     were computed again. The adapters are not at their start, where they do nothing."""
     family = tiny_zimage()
     teacher = tiny_zimage(1) if recipe == "sda_shapes" else family
-    counter = recompute(family, teacher) if checkpointed else None
+    counter = recompute(family, teacher, share=share) if checkpointed else None
     cfg = experiment(recipe, adapter)
     method, optims = prepare(cfg, family, teacher, make_world(cfg), torch.device("cpu"))
     with torch.no_grad():
@@ -109,6 +109,16 @@ def test_gradients_are_those_of_kept_activations(
 
 
 @pytest.mark.fault(12)
+def test_a_share_of_the_blocks_keeps_what_the_others_do_not() -> None:
+    _, kept, _ = slopes("ladd_shapes", None, checkpointed=False)
+    plain, least, every = slopes("ladd_shapes", None, checkpointed=True)
+    half, some, counter = slopes("ladd_shapes", None, checkpointed=True, share=0.5)
+    assert all(torch.equal(half[name], plain[name]) for name in plain)
+    assert least < some < kept
+    assert counter is not None and every is not None and 0 < counter.again < every.again
+
+
+@pytest.mark.fault(12)
 def test_a_model_that_has_none_is_refused() -> None:
     family = tiny_zimage()
     family.pipeline.transformer._supports_gradient_checkpointing = False
@@ -145,3 +155,12 @@ def test_engines_that_keep_activations_are_refused(
     ]
     assert main([*words, "--dry-run"]) == 2
     assert f"recompute is true, but engine {engine} keeps its activations" in error(capsys)
+
+
+def test_shares_that_nobody_reads_or_that_mean_nothing_are_refused() -> None:
+    base = replace(RECIPES["ladd_shapes"](), engine="plain")
+    with pytest.raises(ValueError, match="recompute_share is 0.5, which is read where recompute"):
+        replace(base, recompute_share=0.5)
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"recompute_share must lie in \(0, 1\]"):
+            replace(base, recompute=True, recompute_share=wrong)

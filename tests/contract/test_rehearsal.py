@@ -39,6 +39,7 @@ LORA = AdapterConfig(kind="lora", rank=4, targets=("attention",))
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ladd": ("ladd_shapes_demo", {}),
     "ladd again": ("ladd_shapes_demo", {"recompute": True}),
+    "ladd half again": ("ladd_shapes_demo", {"recompute": True, "recompute_share": 0.5}),
     "ladd packed": ("ladd_shapes_demo", {"frozen": "int8", "adapter": LORA}),
     "sda": ("sda_shapes", {}),
     "dopsd": ("dopsd_shapes", {}),
@@ -61,7 +62,7 @@ def real(experiment: Experiment, model: Path) -> tuple[ZImage, Method, dict[str,
     family = load_family(str(model), CPU)
     teacher = family if experiment.teacher is None else load_family(str(model), CPU)
     if experiment.recompute:
-        recompute(family, teacher)
+        recompute(family, teacher, share=experiment.recompute_share)
     if experiment.frozen != "dtype":
         pack_blocks(family, experiment.frozen)
     method = make_method(experiment, family, teacher, CPU)

@@ -110,7 +110,9 @@ def build(
     teacher = family
     if experiment.teacher is not None:
         teacher = load_family(experiment.teacher, device, dtype, engine, frozen)
-    recomputed = recompute(family, teacher) if experiment.recompute else None
+    recomputed = None
+    if experiment.recompute:
+        recomputed = recompute(family, teacher, share=experiment.recompute_share)
     world = make_world(experiment)
     method, optims = prepare(experiment, family, teacher, world, device)
     folders = find_folders(experiment, family)

@@ -185,6 +185,8 @@ class Experiment:
     recompute: bool = False
     """Activation checkpointing: blocks keep no activations and are computed again on the way back,
     which takes less memory and about a third more time. With engine plain alone."""
+    recompute_share: float = 1.0
+    """Of the blocks, how many are computed again, where there is room for what the others keep."""
     threads: int | None = None
     """CPU threads; none leaves torch's choice. Small models are fastest with 1."""
 

@@ -35,6 +35,11 @@ def check_needs(experiment: Experiment) -> None:
             f"recompute is true, but engine {experiment.engine} keeps its activations: set engine "
             "to plain, or recompute to false"
         )
+    if not 0 < experiment.recompute_share <= 1:
+        raise ValueError(
+            f"recompute_share must lie in (0, 1], got {experiment.recompute_share}; recompute "
+            "false computes nothing again"
+        )
     data, every = experiment.data, experiment.retention.every
     if every and data.source != "folder":
         raise ValueError(

@@ -78,7 +78,7 @@ def rehearse(
     for each in models.values():
         nn.Module.to(each.pipeline.transformer, dtype)  # its own warns of nothing
     if experiment.recompute:
-        recompute(*models.values())
+        recompute(*models.values(), share=experiment.recompute_share)
     if experiment.frozen != "dtype" and experiment.adapter is not None:
         for each in models.values():
             pack_blocks(each, experiment.frozen)

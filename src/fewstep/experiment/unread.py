@@ -26,6 +26,11 @@ def check_unread(experiment: Experiment) -> None:
     check_directory(data)
     check_teacher(experiment)
     check_check(experiment)
+    if experiment.recompute_share != 1 and not experiment.recompute:
+        raise ValueError(
+            f"recompute_share is {experiment.recompute_share:g}, which is read where recompute is "
+            "true: set that, or recompute_share to 1"
+        )
 
 
 def check_prior(method: MethodConfig, data: DataConfig) -> None:

@@ -14,6 +14,9 @@ from fewstep.errors import UserError
 from fewstep.families.zimage import ZImage
 from fewstep.runs import RunError
 
+KEEPS = "keeps_activations"
+"""An attribute of blocks; copies of them have it too."""
+
 
 class Recompute:
     """Runs blocks, and counts those that were run again.
@@ -39,6 +42,8 @@ class Recompute:
         return self
 
     def __call__(self, block: nn.Module, *inputs: Any) -> Any:
+        if getattr(block, KEEPS, False):
+            return block(*inputs)
         runs = 0
 
         def run(*given: Any) -> Any:
@@ -50,8 +55,9 @@ class Recompute:
         return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
-def recompute(*families: ZImage) -> Recompute:
-    """Let the transformers of these recompute, and every tree that is made of them from now on.
+def recompute(*families: ZImage, share: float = 1.0) -> Recompute:
+    """Let the transformers of these recompute, and every tree that is made of them from now on: of
+    their blocks the first ones, so large a share of them. Refiners, which are few, always do.
 
     UserError where one cannot.
     """
@@ -64,4 +70,6 @@ def recompute(*families: ZImage) -> Recompute:
                 "checkpointing; set recompute to false"
             )
         transformer.enable_gradient_checkpointing(counter)
+        for i, block in enumerate(transformer.layers):
+            setattr(block, KEEPS, i >= round(share * len(transformer.layers)))
     return counter
