@@ -78,6 +78,8 @@ class Ready:
             method or self.method, [self.batch], self.optims, {}, seed=0, step=step,
             device=self.device,
         )  # fmt: skip
+        for optim in self.optims.values():
+            optim.first = None  # of which the loop says a line
         if bad is not None:
             raise FloatingPointError(f"step {step}: {bad} is not finite")
 

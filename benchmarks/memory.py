@@ -62,6 +62,10 @@ CASES: dict[str, dict[str, Case]] = {
                 "engine": "plain", "recompute": True, "method.ema_decay": 0.0,
                 "optim.student.weights": "exact", "optim.student.moments": "8bit",
             }),
+            Case(name="ladd-inside", recipe="ladd_shapes_demo", changes={
+                "engine": "plain", "optim.student.in_backward": True, "data.batch_size": 1,
+                "method.loss": "softplus",
+            }),
             Case(name="ladd-int8", recipe="ladd_shapes_demo",
                  changes={"engine": "plain", "frozen": "int8"}),
             Case(name="sda", recipe="sda_shapes", changes={"engine": "plain", "model": "shapes"}),
@@ -74,6 +78,7 @@ CASES: dict[str, dict[str, Case]] = {
         for case in (
             *(Case(name=f"full-512-{b}", recipe="ladd_zimage_80gb", changes=at(512, b))
               for b in (1, 2, 4, 8)),
+            Case(name="full-48gb", recipe="ladd_zimage_48gb", cap=48),
             Case(name="full-1024-1", recipe="ladd_zimage_80gb", changes=at(1024, 1)),
             Case(name="full-1024-2", recipe="ladd_zimage_80gb", changes=at(1024, 2)),
             Case(name="lora-512-8", recipe="ladd_zimage_lora_24gb", changes=at(512, 8)),

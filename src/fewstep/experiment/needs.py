@@ -130,6 +130,8 @@ def check_assistant(experiment: Experiment) -> None:
 def check_kept(experiment: Experiment) -> None:
     """Few bytes are for the many weights of a transformer."""
     for name, cfg in experiment.optim.given().items():
+        if cfg.in_backward:
+            check_in_backward(experiment, name)
         if cfg.weights == "float32":
             continue
         key = f"optim.{name}.weights"
@@ -139,6 +141,26 @@ def check_kept(experiment: Experiment) -> None:
             raise ValueError(
                 f"{key} is {cfg.weights}, but an adapter is small and in float32: set it to that"
             )
+
+
+def check_in_backward(experiment: Experiment, name: str) -> None:
+    """Each weight moves before another gradient is known."""
+    key, data, method = f"optim.{name}.in_backward", experiment.data, experiment.method
+    if data.micro_batch is not None and data.micro_batch < data.batch_size:
+        raise ValueError(
+            f"{key} is true, but data.micro_batch = {data.micro_batch} adds up the gradients of "
+            f"several: set data.micro_batch to none, or {key} to false"
+        )
+    if isinstance(method, SDAConfig | DOPSDConfig):
+        raise ValueError(
+            f"{key} is true, but the loss of method {method.name} comes in parts: set {key} to "
+            "false"
+        )
+    if experiment.sharding.on:
+        raise ValueError(
+            f"{key} is true, but sharding.mode is {experiment.sharding.mode}, and gradients of "
+            f"several processes are summed: set sharding.mode to none, or {key} to false"
+        )
 
 
 def check_sharding(experiment: Experiment) -> None:

@@ -26,6 +26,8 @@ from fewstep.families.recompute import recompute
 from fewstep.families.zimage import ZImage
 from fewstep.methods.base import Method
 from fewstep.nets.ema import Ema
+from fewstep.rng import Rng
+from fewstep.train.in_backward import step_in_backward
 from fewstep.train.live import Live, nbytes
 from fewstep.train.optim import Optim
 from fewstep.train.step import accumulate
@@ -178,10 +180,17 @@ def memory(
             for p in optim.parameters.values():
                 p.grad = torch.zeros_like(p)
             optim.step(optim.norm())
+            optim.first = None  # of which a run says a line and drops it
             optim.zero_grad()
         for phase in method.phases(fullest):
             optim = optims[phase.name]
             live.restart()
+            if optim.cfg.in_backward:
+                rng = Rng(0, fullest, phase.name, batch.ids, META)
+                step_in_backward(phase, batches[0], optim, rng)
+                phase.after()
+                peaks[f"{phase.name}: gradients and update"] = live.peak
+                continue
             accumulate(
                 phase, [(b, 1 / len(batches)) for b in batches], list(optim.parameters.values()),
                 scale=1.0, seed=0, step=fullest, device=META,

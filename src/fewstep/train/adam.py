@@ -11,7 +11,7 @@ A first moment of decay 0 is the gradient itself, and is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,9 +61,13 @@ class Adam:
         """By parameter, then by what is kept; empty before its first gradient."""
 
     @torch.no_grad()
-    def step(self, lr: float, shrink: Tensor | None = None) -> None:
-        """Move by the gradients that are there, first multiplied by `shrink`."""
-        names = [name for name, p in self.parameters.items() if p.grad is not None]
+    def step(
+        self, lr: float, shrink: Tensor | None = None, among: Collection[str] | None = None
+    ) -> None:
+        """Move by the gradients that are there, first multiplied by `shrink`; of all parameters, or
+        of some."""
+        among = self.parameters.keys() if among is None else among
+        names = [name for name in among if self.parameters[name].grad is not None]
         packed = self.weights != "float32" or self.moments != "float32"
         for group in [[name] for name in names] if packed else [names]:
             views = [self.view(name, shrink) for name in group]

@@ -40,6 +40,10 @@ class OptimConfig:
     model computes in what they are, and its gradients add up in it over micro-batches."""
     moments: MomentsName = "float32"
     """What the optimizer keeps of past gradients; 8bit is a quarter of it, and near it."""
+    in_backward: bool = False
+    """Each weight moves as soon as its gradient is there, so that no two gradients are kept:
+    clipped by the norm of the step before. For one process and one micro-batch a step: a batch of
+    1, or prompts that are all of a length."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -97,6 +101,8 @@ class Optim:
         """Updates made, which is what the schedule counts."""
         self.first: FirstMove | None = None
         """From the first update of all until somebody has looked at what it did."""
+        self.norm_before: float | None = None
+        """Of the last step, where weights move in the backward pass."""
 
     def zero_grad(self) -> None:
         for p in self.parameters.values():
@@ -133,6 +139,23 @@ class Optim:
         self.adam.step(self.lr, shrink)
         self.updates += 1
 
+    def step_of(self, name: str, norm: Tensor) -> None:
+        """Move one parameter, whose gradient has this norm, in the backward pass."""
+        shrink = None
+        if self.cfg.clip is not None:
+            before = self.norm_before
+            of = norm if before is None else torch.full_like(norm, before)
+            shrink = (self.cfg.clip / (of + 1e-6)).clamp(max=1.0)
+            shrink = torch.where(shrink.isfinite(), shrink, 0)
+        self.adam.step(self.lr, shrink, [name])
+
+    def has_moved(self, norm: Tensor) -> None:
+        """All of them have, by gradients of this norm together."""
+        if norm.device.type != "meta":
+            found = float(norm)
+            self.norm_before = found if math.isfinite(found) else self.norm_before
+        self.updates += 1
+
     def first_move(self, name: str) -> str | None:
         """What the first update of all did, once, in a line; None before and after that."""
         if self.first is None:
@@ -147,7 +170,8 @@ class Optim:
             for name, kept in self.adam.state.items()
             for quantity, value in kept.items()
         }
-        return tensors, {"updates": self.updates}
+        norm = {} if self.norm_before is None else {"norm_before": self.norm_before}
+        return tensors, {"updates": self.updates} | norm
 
     def blank(self, key: str) -> Tensor:
         """Room for what `state` calls `key`, sharded where its parameter is; ValueError where there
@@ -165,7 +189,7 @@ class Optim:
             name, _, quantity = key.rpartition("/")
             found.setdefault(name, {})[quantity] = value
         self.adam.load(found)
-        self.updates = int(facts["updates"])
+        self.updates, self.norm_before = int(facts["updates"]), facts.get("norm_before")
 
 
 def check_kept(name: str, dtype: torch.dtype, weights: WeightsName) -> None:

@@ -23,6 +23,7 @@ from fewstep.data.batches import Batch
 from fewstep.methods.base import AnyPhase, Logs, Method
 from fewstep.nets.shard import reshard
 from fewstep.rng import Rng
+from fewstep.train.in_backward import step_in_backward
 from fewstep.train.optim import Optim
 from fewstep.train.ranks import ALONE, Ranks
 from fewstep.train.rows import Means
@@ -57,6 +58,13 @@ def run_step(
                     f"{', '.join(sorted(optims))}"
                 )
             optim.zero_grad()
+            if optim.cfg.in_backward:
+                loss, norm, logs = in_backward(phase, moved, optim, ranks, seed, step, device)
+                if bad := not_finite(phase, loss, norm):
+                    return bad
+                phase.after()
+                means.setdefault(phase.name, Means()).add(logs | {"loss": loss, "grad_norm": norm})
+                continue
             # FSDP2 takes the mean over processes, where shares of a step have to add up; its
             # divisor can be set, but not with gloo
             scale, inputs = float(ranks.count), None
@@ -68,11 +76,9 @@ def run_step(
             if not ranks.sharded:
                 ranks.total_gradients(list(optim.parameters.values()))
             loss, norm = ranks.total(loss), optim.norm()
-            # One look for both: every look waits for the device.
-            if not bool((loss.isfinite() & norm.isfinite()).item()):
+            if bad := not_finite(phase, loss, norm):
                 optim.zero_grad()
-                what = "loss" if not math.isfinite(loss.item()) else "gradient"
-                return f"the {what} of phase {phase.name!r}"
+                return bad
             optim.step(norm)
             optim.zero_grad()
             phase.after()
@@ -81,6 +87,30 @@ def run_step(
             whole = {"loss": loss, "grad_norm": norm} if ranks.first else {}
             means.setdefault(phase.name, Means()).add(logs | whole)
     return None
+
+
+def not_finite(phase: AnyPhase, loss: Tensor, norm: Tensor) -> str | None:
+    # One look for both: every look waits for the device.
+    if bool((loss.isfinite() & norm.isfinite()).item()):
+        return None
+    what = "loss" if not math.isfinite(loss.item()) else "gradient"
+    return f"the {what} of phase {phase.name!r}"
+
+
+def in_backward(
+    phase: AnyPhase, batches: Sequence[tuple[Batch, float]], optim: Optim, ranks: Ranks,
+    seed: int, step: int, device: torch.device | str,
+) -> tuple[Tensor, Tensor, Logs]:  # fmt: skip
+    """`train.in_backward`, of the only micro-batch of the only process."""
+    if len(batches) != 1 or ranks.count > 1 or ranks.sharded:
+        raise ValueError(
+            f"optim.{phase.name}.in_backward moves weights before another gradient is known: it "
+            f"takes one micro-batch a step and one process, got {len(batches)} and {ranks.count}; "
+            "prompts of several lengths are several: set data.batch_size to 1, or in_backward to "
+            "false"
+        )
+    [(batch, _)] = batches
+    return step_in_backward(phase, batch, optim, Rng(seed, step, phase.name, batch.ids, device))
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def read(results: Path, name: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_plans_of_shapes_are_what_steps_take(tmp_path: Path) -> None:
-    names = ["dopsd"]
+    names = ["dopsd", "ladd-inside"]
     words = ["--size", "shapes", "--results", str(tmp_path), "--cases", *names]
     assert memory.main(words) == 0
     rows = read(tmp_path, "memory_shapes")["rows"]
@@ -51,7 +51,9 @@ def test_plans_of_shapes_are_what_steps_take(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full-512-1", "lora-int8-512-8", "sda-24", "dopsd-24-4"])
+@pytest.mark.parametrize(
+    "name", ["full-512-1", "full-48gb", "lora-int8-512-8", "sda-24", "dopsd-24-4"]
+)
 def test_cases_of_z_image_run_at_a_tiny_size(
     name: str, tiny: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
