@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.said import error
 
 from fewstep.cli import main
 from fewstep.experiment import models, samples
+from fewstep.recipes import RECIPES
 
 SHAPES = [f"a {colour} {shape}" for colour in ("red", "blue") for shape in ("circle", "square")]
 FEW = {"data.samples.prompts": 2}
@@ -203,3 +205,22 @@ def test_ctrl_c_while_libraries_load_is_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 130 and done.stdout == ""
     assert done.stderr == "interrupted before anything began\n"
+
+
+def test_numbers_that_the_processor_is_slow_at_are_a_warning(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(models, "product_dtype", lambda _: torch.float32)
+    exact = ["--engine", "plain", "--optim.student.weights", "exact", "--dry-run"]
+    assert train(options, tmp_path, *exact) == 0
+    said = capsys.readouterr().out
+    assert "# warning: optim.student.weights is exact, and this cpu has no units for" in said
+    assert "set optim.student.weights to float32" in said
+    cpu, base = torch.device("cpu"), RECIPES["ladd_shapes"]()
+    assert models.slow_numbers(replace(base, dtype="bfloat16"), cpu) == []  # a dense engine
+    plain = replace(base, engine="plain")
+    assert models.slow_numbers(plain, cpu) == []
+    assert "dtype is bfloat16" in models.slow_numbers(replace(plain, dtype="bfloat16"), cpu)[0]
+    monkeypatch.setattr(models, "product_dtype", lambda _: torch.bfloat16)
+    assert models.slow_numbers(replace(plain, dtype="bfloat16"), cpu) == []

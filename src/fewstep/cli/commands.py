@@ -24,7 +24,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.export import Trained
 from fewstep.experiment.folders import find_folders
 from fewstep.experiment.kept import kept
-from fewstep.experiment.models import choose_device, make_world, model_path
+from fewstep.experiment.models import choose_device, make_world, model_path, slow_numbers
 from fewstep.experiment.offline import restored
 from fewstep.experiment.outline import outline
 from fewstep.experiment.prompts import check_prompts, cut_off
@@ -51,7 +51,7 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
     """--dry-run: the resolved configuration, held against files and model; no weights loaded."""
     console.print(to_yaml(experiment), end="")
     check_folder(out)
-    choose_device(experiment)
+    device = choose_device(experiment)
     world = make_world(experiment)
     models = {"model": experiment.model, "teacher": experiment.teacher or experiment.model}
     paths = {key: Path(model_path(text)) for key, text in models.items()}
@@ -72,6 +72,8 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
             console.print(f"# warning: {line}")
         for line in find_folders(experiment, family).lines():
             console.print(f"# {line}")
+    for line in slow_numbers(experiment, device):
+        console.print(f"# warning: {line}")
     if experiment.checks_teacher():
         console.print(
             f"# would look at the teacher first: {experiment.check.pictures} pictures in context "

@@ -15,7 +15,7 @@ from fewstep.data.told import Told, quiet
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.folders import find_folders
-from fewstep.experiment.models import choose_device, load_family, make_world
+from fewstep.experiment.models import choose_device, load_family, make_world, slow_numbers
 from fewstep.experiment.packing import pack_blocks
 from fewstep.experiment.preview import Preview
 from fewstep.experiment.prompts import check_prompts, cut_off
@@ -121,7 +121,9 @@ def build(
     return Built(
         family=family, teacher=teacher, world=world, method=method,
         batches=data.batches, samples_key=data.key, data_report=data.report,
-        notes=(*data.notes, *cut_off(experiment, world, family)), optims=optims, device=device,
+        notes=(
+            *data.notes, *cut_off(experiment, world, family), *slow_numbers(experiment, device)
+        ), optims=optims, device=device,
         hooks=[
             every(experiment.sampling.every, preview, at_start=True, follow=preview.follow)
         ],

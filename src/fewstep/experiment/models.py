@@ -69,6 +69,21 @@ def load_family(
     return family
 
 
+def slow_numbers(experiment: Experiment, device: torch.device) -> list[str]:
+    """A line where the device multiplies what was asked for in plain loops. Dense engines multiply
+    in what it is fast at, whatever the weights are."""
+    if experiment.engine != "plain" or product_dtype(device) == torch.bfloat16:
+        return []
+    asked = [("dtype", experiment.dtype)] + [
+        (f"optim.{name}.weights", cfg.weights) for name, cfg in experiment.optim.given().items()
+    ]
+    return [
+        f"{key} is {value}, and this {device.type} has no units for bfloat16: products take up to "
+        f"sixty times as long as in float32; set {key} to float32"
+        for key, value in asked if value != "float32"
+    ][:1]  # fmt: skip
+
+
 def make_world(experiment: Experiment) -> World | None:
     return world_named(experiment.world)
 

@@ -92,7 +92,7 @@ class Optim:
         if not self.parameters:
             raise ValueError("an optimizer needs a trainable parameter, but all are frozen")
         for name, p in self.parameters.items():
-            check_kept(name, p.dtype, cfg.weights)
+            check_kept(name, p.dtype, cfg)
         self.adam = Adam(
             self.parameters, betas=cfg.betas, weight_decay=cfg.weight_decay, weights=cfg.weights,
             moments=cfg.moments, seed=seed,
@@ -192,12 +192,14 @@ class Optim:
         self.updates, self.norm_before = int(facts["updates"]), facts.get("norm_before")
 
 
-def check_kept(name: str, dtype: torch.dtype, weights: WeightsName) -> None:
-    shown = str(dtype).removeprefix("torch.")
+def check_kept(name: str, dtype: torch.dtype, cfg: OptimConfig) -> None:
+    shown, weights = str(dtype).removeprefix("torch."), cfg.weights
     if weights == "float32" and dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"parameter {name!r} is {shown}: small steps would round away; train a float32 copy of "
-            "the weights, or keep them as exact or stochastic"
+            f"parameter {name!r} is {shown}, of which neighbours are up to "
+            f"{torch.finfo(dtype).eps:.2%} of a weight apart: small steps would round away, such "
+            f"as those of lr = {cfg.lr:g}; train a float32 copy of the weights, or keep them as "
+            "exact or stochastic"
         )
     if weights != "float32" and dtype != torch.bfloat16:
         raise ValueError(
