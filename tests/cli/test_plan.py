@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tests.said import error
 
 from fewstep.cli import main, planning
@@ -47,6 +49,13 @@ def test_a_dry_run_says_it_of_a_large_model(
     assert main(words) == 0
     said = capsys.readouterr().out.splitlines()[-len(WHOLE) :]
     assert all(line.startswith(f"# {start}") for line, start in zip(said, WHOLE, strict=True))
+    monkeypatch.setattr(planning, "choose_device", lambda _: torch.device("cuda"))
+    for gib, says in ((80, "this GPU has 80.0 GiB, which is enough"),
+                      (1, "warning: this GPU has 1.0 GiB, and the run wants 1.")):  # fmt: skip
+        card = SimpleNamespace(total_memory=gib * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, card=card: card)
+        assert main(words) == 0
+        assert f"\n# {says}" in capsys.readouterr().out
     assert main([*words, "--engine", "plain", "--sharding.mode", "parameters"]) == 0
     assert "# no plan: sharding.mode is parameters" in capsys.readouterr().out
 

@@ -158,7 +158,7 @@ def test_the_norm_of_bfloat16_gradients_is_told_in_float32() -> None:
 def test_weights_and_moments_that_are_kept_otherwise_are_refused() -> None:
     with pytest.raises(ValueError, match="'w' is float32, and exact weights are bfloat16 ones"):
         optim_of(weight(), weights="exact")
-    with pytest.raises(ValueError, match=r"'w' is bfloat16, of which neighbours are up to 0\.78% of a weight apart: small steps"):
+    with pytest.raises(ValueError, match=r"'w' is bfloat16, .* up to 0\.78% of a weight apart"):
         optim_of(weight().bfloat16())
     _, kept = trained(1, weights="exact")
     _, other = optim_of(weight().bfloat16(), weights="exact", moments="8bit")

@@ -22,7 +22,7 @@ def test_trap33_clip_scales_the_whole_gradient_and_logs_its_norm() -> None:
 
 @pytest.mark.fault(10)
 def test_trap22_weights_that_would_round_away_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'w' is bfloat16, of which neighbours are up to 0\.78% of a weight apart: small steps"):
+    with pytest.raises(ValueError, match=r"'w' is bfloat16, .* up to 0\.78% of a weight apart"):
         Optim(SGD_LIKE, Point().to(torch.bfloat16), total=1)
     with pytest.raises(ValueError, match="needs a trainable parameter"):
         Optim(SGD_LIKE, Point().requires_grad_(False), total=1)

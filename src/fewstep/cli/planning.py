@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
-from fewstep.experiment.models import model_path
+from fewstep.experiment.models import choose_device, model_path
 from fewstep.experiment.outline import outline, published
 from fewstep.experiment.plan import Plan, lines, plan_of
 from fewstep.experiment.rehearsal import META, Lengths, batch_of, count, rehearse
@@ -76,7 +76,11 @@ def expected(experiment: Experiment) -> list[str]:
     try:
         if count(outline_of(experiment.model, "model").backbone.parameters()) < SMALL:
             return ["`fewstep plan` with the same words says what it takes"]
-        return [*as_plain(experiment), *lines(planned(experiment, Lengths()))]
+        found = planned(experiment, Lengths())
+        here = []
+        if choose_device(experiment).type == "cuda":
+            here = [found.beside(torch.cuda.get_device_properties(0).total_memory)]
+        return [*as_plain(experiment), *lines(found), *here]
     except UserError as error:
         return [f"no plan: {error}"]
 

@@ -72,6 +72,15 @@ class Plan:
     def fits(self, gigabytes: float) -> bool:
         return self.needs <= gigabytes
 
+    def beside(self, memory: int) -> str:
+        """In a line, whether it fits a GPU with so many bytes."""
+        wants, has = (self.peak * SLACK + CONTEXT) / GIB, memory / GIB
+        return (
+            f"this GPU has {has:.1f} GiB, which is enough" if wants <= has else
+            f"warning: this GPU has {has:.1f} GiB, and the run wants {wants:.1f}: it will run out "
+            "of memory"
+        )  # fmt: skip
+
     def floor(self, kind: Kind, gpu: Gpu) -> float:
         """Seconds that a step cannot go below on this GPU."""
         moved = sum(self.rehearsal.moved[phase] for phase in kind.phases)
