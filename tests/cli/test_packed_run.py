@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.cli.test_tuning_run import words_of
 from tests.said import error
 
 from fewstep.cli import main
@@ -16,6 +19,8 @@ from fewstep.experiment.codec import to_yaml
 from fewstep.families.zimage import ZImage
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.recipes import RECIPES
+from fewstep.train import saving
+from fewstep.train.parts import Held
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 CHANGES = {
@@ -104,3 +109,44 @@ def test_a_run_says_how_weights_are_kept_and_what_its_first_updates_move(
     assert "warning: the first update of heads moved" in said
     assert "at its rate of 1e-12 the others are rounded" in said
     assert "\nthe first update of student moved 100.0% of the weights" in said
+
+
+@pytest.mark.slow
+def test_the_best_of_a_packed_run_is_what_is_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """While large checkpoints are written slowly; and an adapter that is gone is made again, over
+    the whole base."""
+    real = Held.write
+
+    def slow(self: Held, path: Path) -> None:
+        time.sleep(0.1)
+        real(self, path)
+
+    monkeypatch.setattr(Held, "write", slow)
+    monkeypatch.setattr(saving, "LARGE", 1)
+    out, again = tmp_path / "run", tmp_path / "again"
+    # a rate at which the first looks are the best
+    more = ["--force", "--frozen", "int8", "--loop.checkpoint-every", "1", "--loop.keep", "9",
+            "--optim.student.lr", "0.3", "--optim.student.schedule", "constant"]  # fmt: skip
+    command = [*words_of(model, tmp_path), *more]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    step = int(said.partition("writing the weights of step ")[2].partition(",")[0])
+    assert step < 3
+    written = load_file(out / "adapter.safetensors")
+    assert main(["export", str(out), "--out", str(again), "--step", str(step)]) == 0
+    found = load_file(again / "adapter.safetensors")
+    assert all(torch.equal(written[name], found[name]) for name in written)
+
+    header = base_of(out / "adapter.safetensors")
+    assert header == ZImage.load(model).fingerprint()
+    (out / "adapter.safetensors").unlink()
+    assert main(command) == 0
+    assert base_of(out / "adapter.safetensors") == header
+
+
+def base_of(path: Path) -> str:
+    with safe_open(path, "pt") as file:
+        return file.metadata()["base_hash"]

@@ -25,7 +25,8 @@ def trained(*, inside: bool, again: bool, steps: int = 3) -> dict[str, Tensor]:
         recompute(family, share=0.5)
     cfg = experiment("ladd_shapes", None)
     student = replace(cfg.optim.student, clip=None, betas=(0.9, 0.99), in_backward=inside, lr=1e-3)
-    cfg = replace(cfg, optim=replace(cfg.optim, student=student))
+    data = replace(cfg.data, alike=True)
+    cfg = replace(cfg, data=data, optim=replace(cfg.optim, student=student))
     method, optims = prepare(cfg, family, family, make_world(cfg), torch.device("cpu"))
     for step in range(steps):
         ids = (f"a{step}", f"b{step}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 from fewstep.data.batches import Batch
 from fewstep.experiment.builder import prepare
 from fewstep.experiment.models import make_world
+from fewstep.experiment.outline import outline
 from fewstep.experiment.packing import pack_blocks
+from fewstep.experiment.rehearsal import Lengths, rehearse
 from fewstep.families.recompute import recompute
 from fewstep.families.zimage import ZImage
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.packed import PackedLinear, PackedName, from_packed, to_packed
+from fewstep.recipes import RECIPES
 from fewstep.rng import Rng
 from fewstep.train.step import accumulate
 
@@ -117,3 +121,40 @@ def test_attention_and_feed_forward_of_every_block_are_packed_and_nothing_else()
     assert family.fingerprint() != before and family.identity() == before
     pack_blocks(family, "nf4")  # once is enough
     assert packed_layers(family) == found
+
+
+def test_a_packed_model_is_known_by_what_it_was_and_how_it_was_packed() -> None:
+    """Not by scales, which another device rounds in another way."""
+    each = {}
+    for kind in KINDS:
+        family = tiny_zimage()
+        pack_blocks(family, kind)
+        each[kind] = family.fingerprint()
+        for layer in packed_layers(family).values():
+            layer.scales.data.mul_(1 + 1e-7)
+        assert family.fingerprint() == each[kind]
+        assert family.fingerprint(family.backbone) != each[kind]
+    other = tiny_zimage(1)
+    pack_blocks(other, "int8")
+    assert len({*each.values(), other.fingerprint()}) == len(KINDS) + 1
+
+
+def test_what_would_copy_or_ignore_packed_layers_is_refused() -> None:
+    dmd2 = replace(RECIPES["dmd2_shapes"](), engine="plain")
+    replace(dmd2, frozen="int8")
+    with pytest.raises(ValueError, match="frozen is int8, but the critic of method dmd2 begins"):
+        replace(dmd2, frozen="int8", adapter=LORA)
+    sft = replace(RECIPES["sft_shapes"](), engine="plain", adapter=None)
+    with pytest.raises(ValueError, match="frozen is int8, but method sft trains all weights"):
+        replace(sft, frozen="int8")
+
+
+def test_a_plan_counts_weights_and_not_codes(model: Path) -> None:
+    found = replace(RECIPES["ladd_shapes_demo"](), engine="plain", adapter=LORA)
+    found = replace(found, method=replace(found.method, layers=(0, 1)))
+    counts = []
+    for kind in ("dtype", "nf4"):
+        family = outline(model)
+        plan = rehearse(replace(found, frozen=kind), family, family, Lengths(cond=20))
+        counts.append(plan.parameters)
+    assert counts[0] == counts[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,16 +14,23 @@ from tests.toy import ToyBackbone
 from torch import Tensor
 
 from fewstep.data.batches import Batch, Batches
+from fewstep.errors import UserError
+from fewstep.experiment.builder import check_processes, prepare
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.models import make_world, model_path
+from fewstep.experiment.outline import outline
 from fewstep.methods.base import PhaseInParts
 from fewstep.methods.sft import SFT, SFTConfig
+from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.shard import ShardingConfig
 from fewstep.recipes import RECIPES
 from fewstep.train.adam import MomentsName, WeightsName
+from fewstep.train.in_backward import reached
 from fewstep.train.optim import Optim, OptimConfig
 from fewstep.train.ranks import Ranks
 from fewstep.train.step import run_step
 
+ADAPTER = AdapterConfig(kind="lora", rank=2)
 BATCHES = Batches(Drawn(), batch_size=1, seed=0, micro_batch=None)
 PLAIN = OptimConfig(lr=1e-3, betas=(0.9, 0.99), clip=None, weight_decay=0.01)
 
@@ -187,13 +195,75 @@ def with_optim(recipe: str, **changes: object) -> Experiment:
     return replace(base, optim=replace(base.optim, student=student), **changes)
 
 
-def test_experiments_that_would_need_them_are_refused() -> None:
-    with_optim("ladd_shapes")
-    data = replace(RECIPES["ladd_shapes"]().data, micro_batch=2)
-    with pytest.raises(ValueError, match=r"data\.micro_batch = 2 adds up the gradients"):
-        with_optim("ladd_shapes", data=data)
-    for recipe in ("sda_shapes", "dopsd_shapes"):
+def in_parts(recipe: str) -> bool:
+    """Whether a phase of its method is one."""
+    found = RECIPES[recipe]()
+    method, _ = prepare(
+        replace(found, model="shapes", engine="plain", assistant=None, adapter=ADAPTER,
+                teacher="shapes" if found.teacher else None),
+        family := outline(Path(model_path("shapes"))), family, make_world(found),
+        torch.device("meta"),
+    )  # fmt: skip
+    return any(
+        isinstance(phase, PhaseInParts) for step in range(3) for phase in method.phases(step)
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    ["ladd_shapes", "dmd2_shapes", "sda_shapes", "sft_tune_shapes", "dopsd_shapes",
+     "dreambooth_shapes", "pso_shapes", "offpolicy_shapes"],
+)  # fmt: skip
+def test_methods_whose_losses_come_in_parts_are_refused_and_no_others(recipe: str) -> None:
+    data = replace(RECIPES[recipe]().data, batch_size=1, micro_batch=None)
+    if in_parts(recipe):
         with pytest.raises(ValueError, match=r"in_backward is true, but the loss of method"):
-            with_optim(recipe)
+            with_optim(recipe, data=data)
+    else:
+        loss = {"method": replace(RECIPES[recipe]().method, loss="softplus")}
+        with_optim(recipe, data=data, **(loss if recipe == "ladd_shapes" else {}))
+
+
+def test_experiments_that_would_need_all_gradients_are_refused() -> None:
+    base = RECIPES["ladd_shapes"]().data
+    alike = replace(base, alike=True)
+    found = with_optim("ladd_shapes", data=alike)
+    with pytest.raises(ValueError, match=r"data\.batch_size = 32 may have prompts of several"):
+        with_optim("ladd_shapes")
+    with pytest.raises(ValueError, match=r"data\.micro_batch = 2 adds up the gradients"):
+        with_optim("ladd_shapes", data=replace(alike, micro_batch=2))
     with pytest.raises(ValueError, match=r"in_backward is true, but sharding\.mode is optimizer"):
-        with_optim("ladd_shapes", engine="plain", sharding=ShardingConfig(mode="optimizer"))
+        sharding = ShardingConfig(mode="optimizer")
+        with_optim("ladd_shapes", data=alike, engine="plain", sharding=sharding)
+    check_processes(found, 1)
+    with pytest.raises(UserError, match=r"but 2 processes sum their gradients"):
+        check_processes(found, 2)
+
+
+def test_what_its_first_updates_moved_is_told() -> None:
+    training = Training(replace(PLAIN, in_backward=True))
+    training.step(0)
+    said = training.optims["student"].first_move("student")
+    assert said is not None and said.startswith("the first update of student moved 100.0%")
+    assert training.optims["student"].first_move("student") is None
+    training.step(1)
+    assert training.optims["student"].first is None
+    assert reached(training.optims).startswith("weights that moved in its backward pass")
+    assert reached(Training(PLAIN).optims) == "nothing of it reached the weights"
+
+
+def test_with_moments_a_gradient_that_is_not_finite_counts_as_zero() -> None:
+    """As an update by zero after the pass would move it."""
+    cfg = replace(PLAIN, weight_decay=0.01)
+    inside, after = Training(replace(cfg, in_backward=True)), Training(cfg)
+    name = next(iter(inside.parameters))
+    for training in (inside, after):
+        training.step(0)
+    handle = inside.parameters[name].register_hook(lambda gradient: gradient * torch.inf)
+    inside.step(1)
+    handle.remove()
+    handle = after.parameters[name].register_hook(lambda gradient: gradient * 0)
+    after.step(1)
+    handle.remove()
+    found, expected = inside.state(), after.state()
+    assert [n for n in same(found, expected) if not n.startswith("ema.")] == []

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from fewstep.cli import INTERRUPTED
-from fewstep.cli.exporting import MODEL, write_all
+from fewstep.cli.exporting import all_written, kept_best, write_all
 from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.planning import expected
 from fewstep.cli.sampling import check_folder
@@ -205,8 +205,9 @@ def train_alone(
             console.print(f"writing the weights of step {experiment.loop.steps}, the best")
         trained: Trained = built
         packed = experiment.adapter is not None and experiment.frozen != "dtype"
-        if (start.ranks.sharded or packed) and not (out / MODEL).is_dir():
+        if (start.ranks.sharded or packed) and not all_written(out, experiment):
             # nobody has the whole: its parts lie in the checkpoint, or its base in the directory
-            trained = restored(experiment, run.checkpoints / name_of(outcome.step))
+            last = run.checkpoints / name_of(outcome.step)
+            trained = restored(experiment, kept_best(run, experiment) or last)
         write_all(trained, experiment, out, out.name, experiment.loop.steps, console)
     return 0

@@ -90,6 +90,11 @@ def whole(found: Path) -> Path:
     return found
 
 
+def all_written(folder: Path, experiment: Experiment) -> bool:
+    adapter = experiment.adapter is None or (folder / ADAPTER).is_file()
+    return adapter and (folder / MODEL).is_dir()
+
+
 def write_all(
     trained: Trained, experiment: Experiment, folder: Path, recipe: str, step: int,
     console: Console,

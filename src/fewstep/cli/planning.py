@@ -12,6 +12,7 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep.errors import UserError
+from fewstep.experiment.builder import check_processes
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import choose_device, model_path
 from fewstep.experiment.outline import outline, published
@@ -98,6 +99,7 @@ def planned(experiment: Experiment, lengths: Lengths, processes: int = 1) -> Pla
             f"sharding.mode is {experiment.sharding.mode}, which plans cannot weigh yet: set it to "
             "none; what trains and its moments are then divided by the number of processes"
         )
+    check_processes(experiment, processes)
     experiment = replace(experiment, engine="plain")
     family = outline_of(experiment.model, "model")
     teacher = family

@@ -133,17 +133,22 @@ class Order:
 
 
 class Batches:
-    """The micro-batches of each step, of samples of one size (see `Order`).
+    """The micro-batches of each step, of samples of one size.
+
+    order  of the samples; None is an `Order` by the other arguments
 
     Ids are made unique for each occurrence ("id@epoch"). How a batch is split moves no sample from
     one step to another.
     """
 
     def __init__(
-        self, samples: Samples, *, batch_size: int, seed: int, micro_batch: int | None = None
-    ) -> None:
+        self, samples: Samples, *, batch_size: int, seed: int, micro_batch: int | None = None,
+        order: Order | None = None,
+    ) -> None:  # fmt: skip
         self.samples = samples
-        self.order = Order(samples.ids, batch_size=batch_size, seed=seed, micro_batch=micro_batch)
+        self.order = order or Order(
+            samples.ids, batch_size=batch_size, seed=seed, micro_batch=micro_batch
+        )
 
     def __call__(self, step: int) -> list[Batch]:
         """Each counts by its share of the samples."""

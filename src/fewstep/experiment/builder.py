@@ -101,6 +101,7 @@ def build(
     `told` hears how far samples and pictures are. Raises UserError for what the user can repair.
     """
     device = choose_device(experiment)
+    check_processes(experiment, processes)
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
     dtype, engine = experiment.dtype, experiment.engine
@@ -134,6 +135,16 @@ def build(
         recomputed=recomputed,
         frozen=Frozen(method.modules, [family.backbone, teacher.backbone]),
     )  # fmt: skip
+
+
+def check_processes(experiment: Experiment, processes: int) -> None:
+    """UserError for what one process does alone."""
+    for name, cfg in experiment.optim.given().items():
+        if cfg.in_backward and processes > 1:
+            raise UserError(
+                f"optim.{name}.in_backward is true, but {processes} processes sum their gradients "
+                "before a weight may move: set it to false, or start one process"
+            )
 
 
 def prepare(

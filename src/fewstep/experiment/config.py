@@ -83,7 +83,11 @@ class DataConfig:
     """Exactly this folder of teacher samples instead; another kind of samples in it is refused."""
     batch_size: int = 32
     micro_batch: int | None = None
-    """Samples that go through the model together; none is the whole batch."""
+    """Samples that go through the model together; none is the whole batch. Prompts of several
+    lengths never do."""
+    alike: bool = False
+    """Steps whose prompts are all of one length, up to multiples of 32 tokens; of a folder they may
+    not be."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -36,8 +36,8 @@ def kept(
 def trained(name: str, optim: Optim) -> str:
     weights, moments = optim.cfg.weights, optim.cfg.moments
     how = f" ({weights})" if weights != "float32" else ""
-    own = optim.parameters.values()
-    return f"{name} {count(own) / 1e6:,.4g}M in {dtypes(own)}{how}, moments in {moments}"
+    own, inside = optim.parameters.values(), ", in the backward pass" * optim.cfg.in_backward
+    return f"{name} {count(own) / 1e6:,.4g}M in {dtypes(own)}{how}, moments in {moments}{inside}"
 
 
 def dtypes(tensors: Iterable[Tensor]) -> str:

@@ -79,6 +79,8 @@ def rehearse(
     models = {id(f): f for f in (family, teacher)}
     for each in models.values():
         nn.Module.to(each.pipeline.transformer, dtype)  # its own warns of nothing
+    counts = {f"frozen model {i + 1}": count(f.backbone.parameters()) for i, f in
+              enumerate(models.values())}  # fmt: skip
     if experiment.recompute:
         recompute(*models.values(), share=experiment.recompute_share)
     if experiment.frozen != "dtype" and experiment.adapter is not None:
@@ -95,8 +97,6 @@ def rehearse(
     if own > 2:  # some methods keep the graphs of all micro-batches from one phase to the next
         _, fewer = memory(method, list(models.values()), optims, batch, experiment, 1)
         peaks = {name: most + (own - 2) * (most - fewer[name]) for name, most in peaks.items()}
-    counts = {f"frozen model {i + 1}": count(f.backbone.parameters()) for i, f in
-              enumerate(models.values())}  # fmt: skip
     counts |= {name: count(optim.parameters.values()) for name, optim in optims.items()}
     return Rehearsal(
         parameters=counts, kinds=kinds, parts=parts, peaks=peaks,

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
 from fewstep.data import folder_report
-from fewstep.data.batches import Batch, Batches
+from fewstep.data.alike import batches_of
+from fewstep.data.batches import Batch
 from fewstep.data.cache import Key, SampleCache, check_writable
 from fewstep.data.finite import Finite
 from fewstep.data.folder import Folder
@@ -85,13 +87,16 @@ def trained_on(
     """The batches without a prior, in micro-batches of `part`, and what decided them; `notes` gets
     what a user should hear."""
     cfg, seed, size = experiment.data, experiment.seed, experiment.data.batch_size
+    ordered = partial(
+        batches_of, alike=cfg.alike, batch_size=size, seed=seed, micro_batch=part, notes=notes
+    )
     match cfg.source:
         case "samples":
             cache = teacher_samples(experiment, teacher, world, told, notes)
-            return Batches(cache, batch_size=size, seed=seed, micro_batch=part), cache.key
+            return ordered(cache), cache.key
         case "prompts":
             samples, key = prompt_samples(experiment, teacher, world, told)
-            return Batches(samples, batch_size=size, seed=seed, micro_batch=part), key
+            return ordered(samples), key
         case "folder":
             assert folders.trained is not None  # `find_folders` has read it
             pictures, key = pictures_of(experiment, family, folders.trained, told)

@@ -26,6 +26,12 @@ def check_unread(experiment: Experiment) -> None:
     check_directory(data)
     check_teacher(experiment)
     check_check(experiment)
+    alone = isinstance(method, SFTConfig | DreamBoothConfig) and experiment.adapter is None
+    if experiment.frozen != "dtype" and alone:
+        raise ValueError(
+            f"frozen is {experiment.frozen}, but method {method.name} trains all weights beside no "
+            "frozen model: set frozen to dtype"
+        )
     if experiment.recompute_share != 1 and not experiment.recompute:
         raise ValueError(
             f"recompute_share is {experiment.recompute_share:g}, which is read where recompute is "
@@ -56,6 +62,11 @@ def check_prior(method: MethodConfig, data: DataConfig) -> None:
 def check_folder(data: DataConfig) -> None:
     """What is set of a folder that is not read, or of which only the second one is."""
     if data.source == "folder":
+        if data.alike:
+            raise ValueError(
+                "data.alike is true, which is read of samples and prompts, and data.source is "
+                "folder: set data.alike to false"
+            )
         return
     read = {"regularisation"}  # DataConfig looks at that itself
     if data.prior == "folder":

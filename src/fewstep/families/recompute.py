@@ -64,6 +64,11 @@ def recompute(*families: ZImage, share: float = 1.0) -> Recompute:
     counter = Recompute()
     for family in families:
         transformer = family.pipeline.transformer
+        if (blocks := len(transformer.layers)) * share < 0.5:
+            raise UserError(
+                f"recompute_share is {share:g}, which of {blocks} blocks is none: set it to "
+                f"{1 / blocks:.2g} or more, or recompute to false"
+            )
         if not transformer._supports_gradient_checkpointing:
             raise UserError(
                 f"recompute is true, but {type(transformer).__name__} has no activation "

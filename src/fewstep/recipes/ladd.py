@@ -105,8 +105,9 @@ def ladd_zimage() -> Experiment:
 def ladd_zimage_80gb() -> Experiment:
     """The same on one GPU of 80 GB, at 512 x 512: every weight trains, exactly as in float32, as a
     bfloat16 one with the rest beside it; the one moment that is needed in eight bits; blocks are
-    computed again; and what is exported is the student itself, for an average of it would take
-    another 23 GiB.
+    computed again; a step has prompts of one length, for gradients of several would add up in
+    bfloat16; and what is exported is the student itself, for an average of it would take another
+    23 GiB.
 
     Give `--model` and `--data.prompts-file`. `fewstep plan ladd_zimage_80gb` counts 55 GiB of
     tensors at the most.
@@ -122,7 +123,7 @@ def ladd_zimage_80gb() -> Experiment:
         data=replace(
             large.data,
             samples=replace(large.data.samples, height=512, width=512, batch=8),
-            batch_size=8, micro_batch=None,
+            batch_size=8, micro_batch=None, alike=True,
         ),
         recompute=True,
     )  # fmt: skip

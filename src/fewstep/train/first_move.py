@@ -56,17 +56,22 @@ class Moved:
 
 
 class FirstMove:
-    """The weights before the update; `moved` after it.
+    """The weights before the update, as far as they have been noted.
 
     full  a parameter's numbers, as `cut` leaves them, with all that is kept of them
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], full: Full) -> None:
         self.parameters, self.full = parameters, full
-        self.before = {name: self.look(name).clone() for name in parameters}
-        self.reached = {
-            name: self.cut(p.grad) != 0 for name, p in parameters.items() if p.grad is not None
-        }
+        self.before: dict[str, Tensor] = {}
+        self.reached: dict[str, Tensor] = {}
+
+    def note(self, name: str) -> None:
+        """This one is about to move, by the gradient that it has."""
+        gradient = self.parameters[name].grad
+        if gradient is not None:
+            self.before[name] = self.look(name).clone()
+            self.reached[name] = self.cut(gradient) != 0
 
     def look(self, name: str) -> Tensor:
         return self.full(name, self.cut)

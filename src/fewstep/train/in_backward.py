@@ -2,12 +2,13 @@
 
 No more than one gradient exists at a time, which spares two or four bytes a weight. The price: what
 decides about a step as a whole comes too late. Gradients are clipped by the norm of the step
-before, the first ones each by its own, and one that is not finite leaves its own weight where
-it was, though others have moved. A loss that is not finite still moves nothing.
+before, the first ones each by its own; and one that is not finite counts as zero, which moves its
+weight by moments and decay alone, while others have moved. A loss that is not finite moves nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -44,7 +45,8 @@ def step_in_backward(
     finally:
         for handle in handles:
             handle.remove()
-    norm = torch.linalg.vector_norm(torch.stack(moves.norms))
+    norms = moves.norms or [torch.zeros((), device=loss.device)]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
     optim.has_moved(norm)
     return loss.detach(), norm, logs
 
@@ -64,3 +66,10 @@ class Moves:
         self.norms.append(norm.nan_to_num(torch.inf))
         self.optim.step_of(name, norm)
         p.grad = None
+
+
+def reached(optims: Mapping[str, Optim]) -> str:
+    """What a step that is not finite has moved."""
+    if any(optim.cfg.in_backward for optim in optims.values()):
+        return "weights that moved in its backward pass before it was known stay so"
+    return "nothing of it reached the weights"

@@ -23,6 +23,7 @@ from fewstep.train.checkpoint import Progress
 from fewstep.train.firsts import Firsts
 from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
+from fewstep.train.in_backward import reached
 from fewstep.train.optim import Optim
 from fewstep.train.progress import ProgressLine
 from fewstep.train.ranks import ALONE, Ranks
@@ -191,7 +192,7 @@ def train(
         assert isinstance(run, Run)
         if progress.step != saved or progress.step == 0:
             save()  # what the gauge sees is what a resumed run finds, whatever it then does
-            saving.finish()
+        saving.finish()
         with watch.paused():
             return gauge.look(run, progress.step)
 
@@ -220,11 +221,11 @@ def train(
                 saving.finish()
                 raise NotFiniteError(
                     f"stopped at step {step}: {bad} was not finite in {in_a_row} steps in a row "
-                    f"(loop.max_skips = {cfg.max_skips}); nothing of it reached the weights, "
-                    "lower the learning rate"
+                    f"(loop.max_skips = {cfg.max_skips}); {reached(optims)}, lower the learning "
+                    "rate"
                 )
             if bad:
-                line.say(f"step {step} skipped: {bad} is not finite")
+                line.say(f"step {step} skipped: {bad} is not finite; {reached(optims)}")
             skipped = progress.skipped + (bad is not None)
             progress = Progress(step=step + 1, skipped=skipped, skipped_in_a_row=in_a_row)
             unlogged += 1

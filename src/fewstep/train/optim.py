@@ -43,7 +43,7 @@ class OptimConfig:
     in_backward: bool = False
     """Each weight moves as soon as its gradient is there, so that no two gradients are kept:
     clipped by the norm of the step before. For one process and one micro-batch a step: a batch of
-    1, or prompts that are all of a length."""
+    1, or `data.alike`."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -134,14 +134,20 @@ class Optim:
             shrink = (self.cfg.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
         elif self.cfg.clip is not None:
             nn.utils.clip_grads_with_norm_(list(self.parameters.values()), self.cfg.clip, norm)
-        if self.updates == 0:
-            self.first = FirstMove(self.parameters, self.adam.full)
+        for name in self.parameters if self.updates == 0 else ():
+            self.note_first(name)
         self.adam.step(self.lr, shrink)
         self.updates += 1
+
+    def note_first(self, name: str) -> None:
+        self.first = self.first or FirstMove(self.parameters, self.adam.full)
+        self.first.note(name)
 
     def step_of(self, name: str, norm: Tensor) -> None:
         """Move one parameter, whose gradient has this norm, in the backward pass."""
         shrink = None
+        if self.updates == 0:
+            self.note_first(name)
         if self.cfg.clip is not None:
             before = self.norm_before
             of = norm if before is None else torch.full_like(norm, before)

@@ -47,19 +47,21 @@ class Held:
 
     tensors: Mapping[str, Tensor]
     offsets: Mapping[str, tuple[int, ...]]
+    """Empty where all are whole."""
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], *, first: bool) -> Held:
+    def of(cls, tensors: Mapping[str, Tensor], *, first: bool, whole: bool = False) -> Held:
         pieces = {name: held(t) for name, t in tensors.items() if first or is_sharded(t)}
         pieces = {name: piece for name, piece in pieces.items() if piece[0].numel()}
         return cls(
             tensors={name: t.to("cpu", copy=True).contiguous() for name, (t, _) in pieces.items()},
-            offsets={name: offset for name, (_, offset) in pieces.items()},
+            offsets={} if whole else {name: offset for name, (_, offset) in pieces.items()},
         )
 
     def write(self, path: Path) -> None:
-        places = {name: {OFFSETS: list(offset)} for name, offset in self.offsets.items()}
-        save_file(dict(self.tensors), path, {"format": "pt", HEADER: json.dumps(places)})
+        places = {name: {OFFSETS: list(offset)} for name, offset in sorted(self.offsets.items())}
+        header = {HEADER: json.dumps(places)} if places else {}
+        save_file(dict(self.tensors), path, {"format": "pt", **header})
 
 
 @dataclass(frozen=True)

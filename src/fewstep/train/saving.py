@@ -132,7 +132,8 @@ class Saving:
         for name, optim in self.optims.items():
             parts[file_name("optim", name, self.ranks)], facts[name] = optim.state()
         if self.ranks.sharded or self.ranks.first:
-            held = {name: Held.of(part, first=self.ranks.first) for name, part in parts.items()}
+            own = {"first": self.ranks.first, "whole": not self.ranks.sharded}
+            held = {name: Held.of(part, **own) for name, part in parts.items()}
         format = IN_PARTS if self.ranks.sharded else FORMAT
         state = {"format": format, **vars(progress), "optims": facts}
         return Pending(temporary, final, state, self.writer.submit(written, temporary, held))

@@ -106,8 +106,8 @@ def in_backward(
         raise ValueError(
             f"optim.{phase.name}.in_backward moves weights before another gradient is known: it "
             f"takes one micro-batch a step and one process, got {len(batches)} and {ranks.count}; "
-            "prompts of several lengths are several: set data.batch_size to 1, or in_backward to "
-            "false"
+            "prompts of several lengths are several: set data.alike to true, data.batch_size to 1 "
+            "or in_backward to false"
         )
     [(batch, _)] = batches
     return step_in_backward(phase, batch, optim, Rng(seed, step, phase.name, batch.ids, device))
