@@ -161,7 +161,7 @@ def test_shares_that_nobody_reads_or_that_mean_nothing_are_refused() -> None:
     base = replace(RECIPES["ladd_shapes"](), engine="plain")
     with pytest.raises(ValueError, match=r"recompute_share is 0\.5, which is read where recompute"):
         replace(base, recompute_share=0.5)
-    with pytest.raises(UserError, match=r"recompute_share is 0\.05, which of 6 blocks is none: set"):
+    with pytest.raises(UserError, match=r"recompute_share is 0\.05, which of 6 blocks is none"):
         recompute(tiny_zimage(), share=0.05)
     for wrong in (0.0, 1.5):
         with pytest.raises(ValueError, match=r"recompute_share must lie in \(0, 1\]"):

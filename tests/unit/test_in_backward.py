@@ -20,6 +20,7 @@ from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import make_world, model_path
 from fewstep.experiment.outline import outline
 from fewstep.methods.base import PhaseInParts
+from fewstep.methods.ladd import LADDConfig
 from fewstep.methods.sft import SFT, SFTConfig
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.shard import ShardingConfig
@@ -220,8 +221,10 @@ def test_methods_whose_losses_come_in_parts_are_refused_and_no_others(recipe: st
         with pytest.raises(ValueError, match=r"in_backward is true, but the loss of method"):
             with_optim(recipe, data=data)
     else:
-        loss = {"method": replace(RECIPES[recipe]().method, loss="softplus")}
-        with_optim(recipe, data=data, **(loss if recipe == "ladd_shapes" else {}))
+        method = RECIPES[recipe]().method
+        if isinstance(method, LADDConfig):
+            method = replace(method, loss="softplus")  # the hinge needs two samples
+        with_optim(recipe, data=data, method=method)
 
 
 def test_experiments_that_would_need_all_gradients_are_refused() -> None:
