@@ -108,7 +108,6 @@ def test_gradients_are_those_of_kept_activations(
     assert less < kept / 2
 
 
-@pytest.mark.fault(12)
 def test_a_share_of_the_blocks_keeps_what_the_others_do_not() -> None:
     _, kept, _ = slopes("ladd_shapes", None, checkpointed=False)
     plain, least, every = slopes("ladd_shapes", None, checkpointed=True)
@@ -126,7 +125,6 @@ def test_a_model_that_has_none_is_refused() -> None:
         recompute(family)
 
 
-@pytest.mark.fault(12)
 def test_a_step_that_computed_nothing_again_is_told() -> None:
     """As where a library takes the switch and keeps the activations all the same."""
     family = tiny_zimage()
