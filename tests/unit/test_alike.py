@@ -41,6 +41,21 @@ def test_an_epoch_has_every_sample_of_a_length_that_divides_once() -> None:
     assert orders[0] != orders[1]
 
 
+def test_rare_lengths_come_early_as_often_as_late() -> None:
+    """Their hands are full last, on average after three quarters of an epoch."""
+    data = Numbered([5] * 90 + [40] * 3)
+    order = AlikeOrder(data.ids, lengths=data.lengths, batch_size=3, seed=0)
+    assert order.steps == 31
+    places = [
+        place
+        for epoch in range(60)
+        for place, rows in enumerate(order.deal(epoch))
+        if rows[0] >= 90
+    ]
+    assert len(places) == 60
+    assert 11 < sum(places) / 60 < 19
+
+
 def test_what_is_left_of_a_length_is_another_one_each_time() -> None:
     found, often = batches(lengths=[5] * 4), Counter[str]()
     for step in range(400):
