@@ -40,7 +40,7 @@ from benchmarks.unmeasured import PLANNED
 from fewstep import claims
 from fewstep.cli.planning import outline_of
 from fewstep.evaluate.statistics import Estimate
-from fewstep.experiment.rehearsal import rehearse
+from fewstep.experiment.rehearsal import rehearse, states
 
 GIB = 2**30
 
@@ -66,6 +66,9 @@ CASES: dict[str, dict[str, Case]] = {
                 "engine": "plain", "optim.student.in_backward": True, "data.batch_size": 1,
                 "method.loss": "softplus",
             }),
+            Case(name="ladd-offload", recipe="ladd_shapes_demo", changes={
+                "engine": "plain", "optim.student.offload": True,
+            }),
             Case(name="ladd-int8", recipe="ladd_shapes_demo",
                  changes={"engine": "plain", "frozen": "int8"}),
             Case(name="sda", recipe="sda_shapes", changes={"engine": "plain", "model": "shapes"}),
@@ -79,6 +82,7 @@ CASES: dict[str, dict[str, Case]] = {
             *(Case(name=f"full-512-{b}", recipe="ladd_zimage_80gb", changes=at(512, b))
               for b in (1, 2, 4, 8)),
             Case(name="full-48gb", recipe="ladd_zimage_48gb", cap=48),
+            Case(name="full-32gb", recipe="ladd_zimage_32gb", cap=32),
             Case(name="full-1024-1", recipe="ladd_zimage_80gb", changes=at(1024, 1)),
             Case(name="full-1024-2", recipe="ladd_zimage_80gb", changes=at(1024, 2)),
             Case(name="lora-512-8", recipe="ladd_zimage_lora_24gb", changes=at(512, 8)),
@@ -144,9 +148,7 @@ def weighed(it: Ready) -> dict[str, Any]:
     it.step(fullest)
     there = [t for m in it.method.modules.values() for t in (*m.parameters(), *m.buffers())]
     there += [p for f in it.families for p in f.backbone.parameters()]
-    there += [
-        t for o in it.optims.values() for kept in o.adam.state.values() for t in kept.values()
-    ]
+    there += states(o for o in it.optims.values() if not o.cfg.offload)
     most = peak(lambda: it.step(fullest), it.device, there)
     took = seconds(lambda: it.step(fullest), it.device)
     return {"gib": most / GIB, "seconds": took, "failed": None}

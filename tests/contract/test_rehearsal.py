@@ -232,6 +232,26 @@ def test_few_bytes_are_few_in_the_plan(model: Path) -> None:
     assert packed.parts["moments"] - whole.parts["moments"] + 4 * n == pytest.approx(n, rel=0.1)
 
 
+@pytest.mark.slow
+def test_what_waits_in_main_memory_takes_none_of_the_device(model: Path) -> None:
+    ladd = experiment_of("ladd_shapes_demo", model)
+    student = replace(ladd.optim.student, weights="exact", moments="8bit")
+    off = replace(student, offload=True)
+    here, there = (
+        rehearse(replace(ladd, optim=replace(ladd.optim, student=s)), f, f, LENGTHS)
+        for s in (student, off) for f in [outline(model)]
+    )  # fmt: skip
+    n, waits = here.parameters["student"], there.offloaded["student"]
+    assert here.offloaded == {"heads": 0, "student": 0} and there.offloaded["heads"] == 0
+    assert waits == pytest.approx((2 + 1 + 1 / 64) * n, rel=0.01)
+    assert sum(here.parts.values()) - sum(there.parts.values()) == waits
+    assert there.parts["rest of weights"] == 0
+    spared = {name: most - there.peaks[name] for name, most in here.peaks.items()}
+    # an update has fetched what waits for one parameter
+    assert 0.9 * waits < spared.pop("student: update") <= waits
+    assert set(spared.values()) == {waits}
+
+
 def test_an_adapter_trains_little(model: Path) -> None:
     ladd = experiment_of("ladd_shapes_demo", model)
     adapter = replace(ladd, adapter=AdapterConfig(kind="lora", rank=4))

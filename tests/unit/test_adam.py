@@ -67,6 +67,31 @@ def test_exact_weights_are_torchs_in_float32_bit_for_bit(betas: tuple[float, flo
     assert high.nbytes + kept[LOW].nbytes == wanted.nbytes
 
 
+@pytest.mark.parametrize("betas", [(0.0, 0.99), (0.9, 0.99)])
+@pytest.mark.parametrize("moments", ["float32", "8bit"])
+@pytest.mark.parametrize("weights", ["float32", "exact", "stochastic"])
+def test_what_waits_in_main_memory_leads_to_the_same_weights(
+    weights: WeightsName, moments: MomentsName, betas: tuple[float, float]
+) -> None:
+    here, kept = trained(20, betas=betas, weights=weights, moments=moments)
+    there, waited = trained(20, betas=betas, weights=weights, moments=moments, offload=True)
+    assert torch.equal(here, there) and kept.keys() == waited.keys()
+    assert all(torch.equal(kept[name], waited[name]) for name in kept)
+
+
+def test_what_waits_is_another_tensor_than_what_is_updated() -> None:
+    """So it is on a GPU. Its room stays the same, which a GPU may still be writing to."""
+    module, optim = optim_of(weight(), offload=True)
+    rooms = []
+    for gradient in gradients(2):
+        module["w"].grad = gradient.float()
+        optim.step(optim.norm())
+        rooms.append(optim.adam.state["w"]["exp_avg_sq"])
+    assert rooms[0] is rooms[1]
+    fetched = optim.adam.kept("w", "exp_avg_sq")
+    assert torch.equal(fetched, rooms[0]) and fetched.data_ptr() != rooms[0].data_ptr()
+
+
 def test_what_is_trained_in_bfloat16_alone_hardly_moves() -> None:
     """The trap that exact and stochastic weights are there for (seeds.md, section 2)."""
     wanted, start, p = by_torch(200, (0.0, 0.99)) - weight(), weight(), weight().bfloat16()
@@ -105,13 +130,17 @@ def test_moments_in_eight_bits_lead_nearly_where_whole_ones_do(
     assert held <= moments * (numbers + 4 * (numbers // 256 + 1))
 
 
+@pytest.mark.parametrize("offload", [False, True])
 @pytest.mark.parametrize(
     ("weights", "moments"),
     [("float32", "float32"), ("exact", "8bit"), ("exact", "float32"), ("stochastic", "8bit")],
 )
-def test_an_optimizer_goes_on_where_it_was(weights: WeightsName, moments: MomentsName) -> None:
+def test_an_optimizer_goes_on_where_it_was(
+    weights: WeightsName, moments: MomentsName, *, offload: bool
+) -> None:
     def fresh(p: Tensor) -> tuple[nn.ParameterDict, Optim]:
-        return optim_of(p, weights=weights, moments=moments, betas=(0.9, 0.99))
+        kept = {"weights": weights, "moments": moments, "offload": offload}
+        return optim_of(p, betas=(0.9, 0.99), **kept)
 
     first, one = fresh(weight() if weights == "float32" else weight().bfloat16())
     second, two = None, None
@@ -134,13 +163,16 @@ def test_an_optimizer_goes_on_where_it_was(weights: WeightsName, moments: Moment
 
 @pytest.mark.parametrize("moments", ["float32", "8bit"])
 @pytest.mark.parametrize("weights", ["exact", "stochastic"])
+@pytest.mark.parametrize("offload", [False, True])
 def test_an_update_without_numbers_keeps_the_same_shapes(
-    weights: WeightsName, moments: MomentsName
+    weights: WeightsName, moments: MomentsName, *, offload: bool
 ) -> None:
     """On the meta device, for plans."""
-    module, optim = optim_of(weight().bfloat16().to("meta"), weights=weights, moments=moments)
-    module["w"].grad = torch.zeros_like(module["w"])
-    optim.step(optim.norm())
+    kept_as = {"weights": weights, "moments": moments, "offload": offload}
+    module, optim = optim_of(weight().bfloat16().to("meta"), **kept_as)
+    for _ in range(2):
+        module["w"].grad = torch.zeros_like(module["w"])
+        optim.step(optim.norm())
     _, kept = trained(1, weights=weights, moments=moments)
     found = optim.adam.state["w"]
     assert {k: (t.shape, t.dtype) for k, t in found.items()} == {

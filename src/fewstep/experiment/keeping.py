@@ -104,6 +104,11 @@ def check_sharding(experiment: Experiment) -> None:
             "not divided: set frozen to dtype, or sharding.mode to none"
         )
     for name, cfg in experiment.optim.given().items():
+        if cfg.offload:
+            raise ValueError(
+                f"sharding.mode is {mode}, but optim.{name}.offload brings whole tensors to main "
+                f"memory: set optim.{name}.offload to false, or sharding.mode to none"
+            )
         for part, kept in (("weights", cfg.weights), ("moments", cfg.moments)):
             if kept != "float32":
                 raise ValueError(

@@ -36,8 +36,9 @@ def kept(
 def trained(name: str, optim: Optim) -> str:
     weights, moments = optim.cfg.weights, optim.cfg.moments
     how = f" ({weights})" if weights != "float32" else ""
-    own, inside = optim.parameters.values(), ", in the backward pass" * optim.cfg.in_backward
-    return f"{name} {count(own) / 1e6:,.4g}M in {dtypes(own)}{how}, moments in {moments}{inside}"
+    own = optim.parameters.values()
+    where = " in main memory" * optim.cfg.offload + ", in the backward pass" * optim.cfg.in_backward
+    return f"{name} {count(own) / 1e6:,.4g}M in {dtypes(own)}{how}, moments in {moments}{where}"
 
 
 def dtypes(tensors: Iterable[Tensor]) -> str:

@@ -14,7 +14,7 @@ from fewstep.experiment.rehearsal import Kind, Lengths, Rehearsal
 from fewstep.train.progress import duration
 
 GIB = 1 << 30
-SIZES = (12, 16, 24, 48, 80, 141)
+SIZES = (12, 16, 24, 32, 48, 80, 141)
 """Of GPUs, in GB as they are sold."""
 CONTEXT = 1 * GIB
 """What CUDA and its libraries hold beside tensors (assumed)."""
@@ -32,11 +32,14 @@ class Gpu:
     """A second, of dense products in bfloat16."""
     bandwidth: float
     """Bytes a second."""
+    link: float
+    """Bytes a second from main memory or back (assumed: what its PCI Express gives, less a
+    fifth)."""
 
 
 GPUS = (
-    Gpu(name="A100 80 GB", gigabytes=80, flops=312e12, bandwidth=2.0e12),
-    Gpu(name="H200 141 GB", gigabytes=141, flops=790e12, bandwidth=4.8e12),
+    Gpu(name="A100 80 GB", gigabytes=80, flops=312e12, bandwidth=2.0e12, link=25e9),
+    Gpu(name="H200 141 GB", gigabytes=141, flops=790e12, bandwidth=4.8e12, link=50e9),
 )
 
 
@@ -84,7 +87,8 @@ class Plan:
     def floor(self, kind: Kind, gpu: Gpu) -> float:
         """Seconds that a step cannot go below on this GPU."""
         moved = sum(self.rehearsal.moved[phase] for phase in kind.phases)
-        return sum(kind.flops.values()) / gpu.flops + moved / gpu.bandwidth
+        crossed = 2 * sum(self.rehearsal.offloaded[phase] for phase in kind.phases)
+        return sum(kind.flops.values()) / gpu.flops + moved / gpu.bandwidth + crossed / gpu.link
 
     def hours(self, gpu: Gpu) -> tuple[float, float, float]:
         """At the floor, and as long as the run should take at best and at worst."""
@@ -125,6 +129,10 @@ def lines(plan: Plan) -> list[str]:
         f"GiB that stay: {', '.join(parts)}, autoencoder {plan.autoencoder / GIB:.2f}; text "
         f"encoder {plan.readers / GIB:.2f}{'' if plan.live else ' while it reads'}"
     )
+    if waiting := sum(found.offloaded.values()):
+        said.append(
+            f"GiB in main memory: {waiting / GIB:.2f}, which every update fetches and brings back"
+        )
     tops = [f"{name} {size / GIB:.2f}" for name, size in found.peaks.items()]
     said.append(f"GiB at the most, without these two: {', '.join(tops)}")
     fitting = [f"{size} GB" for size in SIZES if plan.fits(size)]

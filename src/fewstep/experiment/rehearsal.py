@@ -68,6 +68,8 @@ class Rehearsal:
     moved: dict[str, int]
     """Bytes that an update of a phase reads and writes at the least: weights and what is kept of
     them both, gradients once."""
+    offloaded: dict[str, int]
+    """Bytes that wait in main memory for an update of a phase."""
 
 
 def rehearse(
@@ -101,6 +103,7 @@ def rehearse(
     return Rehearsal(
         parameters=counts, kinds=kinds, parts=parts, peaks=peaks,
         moved={name: moved(optim) for name, optim in optims.items()},
+        offloaded={n: nbytes(states([o])) if o.cfg.offload else 0 for n, o in optims.items()},
     )  # fmt: skip
 
 
@@ -109,9 +112,13 @@ def count(tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() for t in tensors)
 
 
+def states(optims: Iterable[Optim]) -> list[Tensor]:
+    """What they keep beside weights."""
+    return [t for o in optims for kept in o.adam.state.values() for t in kept.values()]
+
+
 def moved(optim: Optim) -> int:
-    kept = [t for tensors in optim.adam.state.values() for t in tensors.values()]
-    return 3 * nbytes(optim.parameters.values()) + 2 * nbytes(kept)
+    return 3 * nbytes(optim.parameters.values()) + 2 * nbytes(states([optim]))
 
 
 def batch_of(experiment: Experiment, family: ZImage, lengths: Lengths, size: int) -> Batch:
@@ -182,6 +189,7 @@ def memory(
             optim.step(optim.norm())
             optim.first = None  # of which a run says a line and drops it
             optim.zero_grad()
+        live.forget(states(o for o in optims.values() if o.cfg.offload))
         for phase in method.phases(fullest):
             optim = optims[phase.name]
             live.restart()
@@ -205,7 +213,7 @@ def memory(
 
 
 def parts_of(method: Method, models: list[ZImage], optims: dict[str, Optim]) -> dict[str, int]:
-    """What lies in memory from the first update on."""
+    """What lies on the device from the first update on."""
     found: dict[str, list[Tensor]] = {
         "frozen models": [p for model in models for p in model.backbone.parameters()],
         "averages": [], "trained weights": [], "rest of weights": [], "moments": [],
@@ -215,6 +223,8 @@ def parts_of(method: Method, models: list[ZImage], optims: dict[str, Optim]) -> 
             found["averages"] += module.module.parameters()
     for optim in optims.values():
         found["trained weights"] += optim.parameters.values()
+        if optim.cfg.offload:
+            continue
         for kept in optim.adam.state.values():
             for name, tensor in kept.items():
                 found["rest of weights" if name == "low" else "moments"].append(tensor)

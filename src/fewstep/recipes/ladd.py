@@ -148,6 +148,20 @@ def ladd_zimage_48gb() -> Experiment:
     )
 
 
+def ladd_zimage_32gb() -> Experiment:
+    """The same on one GPU of 32 GB: what the optimizer keeps beside weights waits in main memory,
+    17 GiB of it, and crosses to the GPU and back for every update. `fewstep plan ladd_zimage_32gb`
+    counts 25 GiB of tensors on the GPU at the most, while prompts are read for pictures on the way;
+    in a step it is 19.
+
+    Hardware: none tried. Duration: not yet measured.
+    Score: not yet measured.
+    """
+    one = ladd_zimage_48gb()
+    student = replace(one.optim.student, offload=True)
+    return replace(one, optim=replace(one.optim, student=student))
+
+
 def ladd_zimage_8x80gb() -> Experiment:
     """The same on eight of them under torchrun, which share a step of 64 samples; each holds all.
 

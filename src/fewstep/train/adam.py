@@ -6,6 +6,7 @@ before it and packed after it, one parameter at a time, so that of no more than 
     bytes of a weight    float32 4     exact 2 + 2 (`train.halves`)    stochastic 2
     of a moment          float32 4     8bit 1 + 1/64 (`train.eight_bits`)
 
+Offloaded, all but the weights waits in main memory and comes to them for its update.
 A first moment of decay 0 is the gradient itself, and is not kept.
 """
 
@@ -47,6 +48,7 @@ class Adam:
 
     weights  float32 parameters train as they are; bfloat16 ones "exact", as the upper halves of
              float32 weights, or "stochastic", each update rounded at random
+    offload  whether what is kept waits in main memory between updates
     seed     of that rounding; the draws of an update depend on nothing else but its number and the
              parameter's name
     """
@@ -54,9 +56,11 @@ class Adam:
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], *, betas: tuple[float, float],
         weight_decay: float, weights: WeightsName, moments: MomentsName, seed: int,
+        offload: bool = False,
     ) -> None:  # fmt: skip
         self.parameters, self.betas, self.weight_decay = parameters, betas, weight_decay
         self.weights, self.moments, self.seed = weights, moments, seed
+        self.offload = offload
         self.state: dict[str, dict[str, Tensor]] = {}
         """By parameter, then by what is kept; empty before its first gradient."""
 
@@ -68,7 +72,7 @@ class Adam:
         of some."""
         among = self.parameters.keys() if among is None else among
         names = [name for name in among if self.parameters[name].grad is not None]
-        packed = self.weights != "float32" or self.moments != "float32"
+        packed = self.weights != "float32" or self.moments != "float32" or self.offload
         for group in [[name] for name in names] if packed else [names]:
             views = [self.view(name, shrink) for name in group]
             adamw(
@@ -90,8 +94,7 @@ class Adam:
             case "float32":
                 weight = p
             case "exact":
-                low = state.get(LOW)
-                weight = p.float() if low is None else joined(p, low)
+                weight = joined(p, self.kept(name, LOW)) if LOW in state else p.float()
             case "stochastic":
                 weight = p.float()
         if STEP not in state:
@@ -105,27 +108,27 @@ class Adam:
         """The numbers of a parameter that `cut` leaves, with what is kept beside them."""
         low = self.state.get(name, {}).get(LOW)
         high = cut(self.parameters[name])
-        return high if low is None else joined(high, cut(low))
+        return high if low is None else joined(high, cut(low).to(high.device))
 
     def moment(self, name: str, which: str) -> Tensor:
         p, state = self.parameters[name], self.state[name]
         if which in state:
-            return state[which]
+            return self.kept(name, which)
         if f"{which}_{CODES}" in state:
-            return from_eight_bits(
-                state[f"{which}_{CODES}"], state[f"{which}_{SCALES}"], signed=which == FIRST
-            )
+            codes, scales = (self.kept(name, f"{which}_{part}") for part in (CODES, SCALES))
+            return from_eight_bits(codes, scales, signed=which == FIRST)
         return torch.zeros_like(p, dtype=wide(p))
 
     def keep(self, name: str, view: View) -> None:
         """Packed again."""
-        p, state = self.parameters[name], self.state[name]
+        p = self.parameters[name]
         match self.weights:
             case "float32":
                 pass
             case "exact":
-                high, state[LOW] = split(view.weight)
+                high, low = split(view.weight)
                 p.copy_(high)
+                self.rest(name, LOW, low)
             case "stochastic":
                 draws = torch.Generator(p.device if p.is_cuda else "cpu")
                 draws.manual_seed(seed_of("rounding", self.seed, name, int(view.step)))
@@ -134,10 +137,34 @@ class Adam:
             if which == FIRST and self.betas[0] == 0:
                 continue
             if self.moments == "float32":
-                state[which] = value
+                self.rest(name, which, value)
             else:
                 codes, scales = to_eight_bits(value, signed=which == FIRST)
-                state[f"{which}_{CODES}"], state[f"{which}_{SCALES}"] = codes, scales
+                self.rest(name, f"{which}_{CODES}", codes)
+                self.rest(name, f"{which}_{SCALES}", scales)
+
+    def kept(self, name: str, quantity: str) -> Tensor:
+        """What rested, where its parameter is."""
+        found = self.state[name][quantity]
+        if not self.offload:
+            return found
+        return found.to(self.parameters[name].device, non_blocking=True, copy=True)
+
+    def rest(self, name: str, quantity: str, value: Tensor) -> None:
+        """Until the next update."""
+        state = self.state[name]
+        if not self.offload:
+            state[quantity] = value
+        elif value.is_meta:  # a plan: nothing waits anywhere
+            state.setdefault(quantity, value)
+        else:
+            room = state.setdefault(quantity, main_memory(value))
+            room.copy_(value, non_blocking=True)
+
+    def settle(self) -> None:
+        """Wait until what rests has arrived, before anybody but an update reads it."""
+        if self.offload and any(p.is_cuda for p in self.parameters.values()):
+            torch.cuda.synchronize()
 
     def blank(self, name: str, quantity: str) -> Tensor:
         """Room for a quantity that is kept of a parameter."""
@@ -146,13 +173,14 @@ class Adam:
             case "step":
                 return torch.zeros(())
             case "low":
-                return torch.zeros_like(p, dtype=torch.int16)
+                room = torch.zeros_like(p, dtype=torch.int16)
             case "codes":
-                return torch.zeros_like(p, dtype=torch.uint8)
+                room = torch.zeros_like(p, dtype=torch.uint8)
             case "scales":
-                return torch.zeros(-(-p.numel() // BLOCK), device=p.device)
+                room = torch.zeros(-(-p.numel() // BLOCK), device=p.device)
             case _:
-                return torch.zeros_like(p, dtype=wide(p))
+                room = torch.zeros_like(p, dtype=wide(p))
+        return main_memory(room) if self.offload else room
 
     def load(self, found: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take up a copy of what `state` was; ValueError where it is of other parameters, or was
@@ -182,6 +210,11 @@ class Adam:
         parts = (CODES, SCALES) if self.moments == "8bit" else ()
         kept = {f"{m}_{part}" for m in moments for part in parts} or set(moments)
         return kept | {STEP} | ({LOW} if self.weights == "exact" else set())
+
+
+def main_memory(like: Tensor) -> Tensor:
+    """Room for it there, from where a GPU fetches without a detour."""
+    return torch.zeros_like(like, device="cpu", pin_memory=like.is_cuda)
 
 
 def wide(parameter: nn.Parameter) -> torch.dtype:

@@ -42,6 +42,13 @@ class Live(TorchDispatchMode):
 
         return free
 
+    def forget(self, tensors: Iterable[Tensor]) -> None:
+        """They lie elsewhere."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if self.storages.pop(storage._cdata, None) is not None:
+                self.now -= storage.nbytes()
+
     def restart(self) -> None:
         """The most from now on."""
         gc.collect()

@@ -40,6 +40,9 @@ class OptimConfig:
     model computes in what they are, and its gradients add up in it over micro-batches."""
     moments: MomentsName = "float32"
     """What the optimizer keeps of past gradients; 8bit is a quarter of it, and near it."""
+    offload: bool = False
+    """Whether moments, and the rest of exact weights, wait in main memory between updates: the
+    last resort where they do not fit, for every update fetches and brings back all of them."""
     in_backward: bool = False
     """Each weight moves as soon as its gradient is there, so that no two gradients are kept:
     clipped by the norm of the step before. For one process and one micro-batch a step: a batch of
@@ -95,7 +98,7 @@ class Optim:
             check_kept(name, p.dtype, cfg)
         self.adam = Adam(
             self.parameters, betas=cfg.betas, weight_decay=cfg.weight_decay, weights=cfg.weights,
-            moments=cfg.moments, seed=seed,
+            moments=cfg.moments, seed=seed, offload=cfg.offload,
         )  # fmt: skip
         self.updates = 0
         """Updates made, which is what the schedule counts."""
@@ -171,6 +174,7 @@ class Optim:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by "parameter/quantity" and, for JSON, everything else."""
+        self.adam.settle()
         tensors = {
             f"{name}/{quantity}": value
             for name, kept in self.adam.state.items()

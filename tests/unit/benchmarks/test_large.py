@@ -52,7 +52,7 @@ def test_plans_of_shapes_are_what_steps_take(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["full-512-1", "full-48gb", "lora-int8-512-8", "sda-24", "dopsd-24-4"]
+    "name", ["full-512-1", "full-48gb", "full-32gb", "lora-int8-512-8", "sda-24", "dopsd-24-4"]
 )
 def test_cases_of_z_image_run_at_a_tiny_size(
     name: str, tiny: None, monkeypatch: pytest.MonkeyPatch
