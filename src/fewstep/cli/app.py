@@ -4,6 +4,7 @@
     fewstep train ladd_shapes --loop.steps 100 --out runs/x
     fewstep train --config runs/x/config.yaml --out runs/y
     fewstep plan ladd_zimage                   memory, hours and room, before anything is loaded
+    fewstep doctor ladd_zimage                 what is wrong with a pipeline, before training
     fewstep precompute ladd_shapes             its teacher samples, by as many workers as you start
     fewstep precompute verify DIR              every byte of them; `stats DIR` says what there is
     fewstep export runs/x                      the model of the newest checkpoint, on the CPU
@@ -15,8 +16,8 @@
     fewstep demo                               all of it in minutes
 
 `fewstep VERB --help` lists the options. Running a command again goes on where it was stopped. Exit
-codes: 0 done, 2 a mistake that the user can repair (one sentence on stderr), 130 interrupted by
-Ctrl-C or SIGTERM, while training after a checkpoint.
+codes: 0 done, 1 the doctor has found a fault, 2 a mistake that the user can repair (one sentence on
+stderr), 130 interrupted by Ctrl-C or SIGTERM, while training after a checkpoint.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from fewstep.cli import (
     INTERRUPTED,
     commands,
     curating,
+    doctoring,
     exporting,
     looking,
     opening,
@@ -43,6 +45,7 @@ from fewstep.cli import (
     precomputing,
     sampling,
 )
+from fewstep.cli.doctoring import DoctorRequest
 from fewstep.cli.helping import DEMO, show_help
 from fewstep.cli.options import asked, changed, parse
 from fewstep.cli.planning import PlanRequest
@@ -66,8 +69,8 @@ from fewstep.train.signals import sigterm_is_ctrl_c
 from fewstep.train.viewers import ViewerName
 
 VERBS = (
-    "recipes", "plan", "train", "precompute", "export", "sample", "eval", "report", "prompts",
-    "demo",
+    "recipes", "plan", "doctor", "train", "precompute", "export", "sample", "eval", "report",
+    "prompts", "demo",
 )  # fmt: skip
 HELP = ("-h", "--help")
 
@@ -111,6 +114,8 @@ def dispatch(words: list[str]) -> int:
             return recipes(console)
         case "plan":
             return plan(rest, console)
+        case "doctor":
+            return doctor(rest, console)
         case "train":
             return train(rest, console)
         case "precompute":
@@ -187,6 +192,14 @@ def plan(words: list[str], console: Console) -> int:
     own, fields = parse(PlanRequest, rest, "fewstep plan")
     experiment, _ = chosen("plan", name, own.config, fields)
     return planning.plan(own, experiment, console)
+
+
+def doctor(words: list[str], console: Console) -> int:
+    name, rest = split_name(words)
+    own, fields = parse(DoctorRequest, rest, "fewstep doctor")
+    experiment, label = chosen("doctor", name, own.config, fields)
+    command = shlex.join(["fewstep", "doctor", *words])
+    return doctoring.doctor(own, experiment, label, command, console)
 
 
 def precompute(words: list[str], console: Console) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fewstep.cli.doctoring import DoctorHelp
 from fewstep.cli.options import print_help
 from fewstep.cli.planning import PlanHelp
 from fewstep.cli.precomputing import PrecomputeHelp, StatsRequest, VerifyRequest
@@ -37,6 +38,13 @@ def show_help(verb: str, first: str) -> int:
                 PlanHelp, f"{prog} {name}", "Say what `fewstep train` with the same options would "
                 f"take: operations, memory, hours, room. Nothing is loaded. {about}",
                 PlanHelp(experiment=RECIPES[name]()),
+            )  # fmt: skip
+        case "doctor":
+            name, about = of_recipe(first)
+            print_help(
+                DoctorHelp, f"{prog} {name}", "Look at what `fewstep train` with the same options "
+                f"would train: a line for each check, with its evidence. {about}",
+                DoctorHelp(experiment=RECIPES[name]()),
             )  # fmt: skip
         case "precompute" if first == "verify":
             print_help(VerifyRequest, f"{prog} verify", "Read every byte of teacher samples.")

@@ -1,0 +1,104 @@
+"""What a check is, what it finds, and how all of them are made in their order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fewstep.doctor.patient import Patient
+from fewstep.errors import UserError
+from fewstep.evaluate.grids import Column
+
+State = Literal["pass", "warn", "fail", "skip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The answer of a check: the evidence in one sentence, and the way out where it is bad."""
+
+    state: State
+    evidence: str
+    fix: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Numbers behind the evidence, for JSON."""
+    pictures: tuple[tuple[Column, ...], list[str]] | None = None
+    """A grid: columns, and a prompt for each row."""
+
+
+def good(evidence: str, **facts: Any) -> Finding:
+    return Finding(state="pass", evidence=evidence, facts=facts)
+
+
+def bad(evidence: str, fix: str, **facts: Any) -> Finding:
+    return Finding(state="fail", evidence=evidence, fix=fix, facts=facts)
+
+
+def doubtful(evidence: str, fix: str, **facts: Any) -> Finding:
+    return Finding(state="warn", evidence=evidence, fix=fix, facts=facts)
+
+
+def not_here(why: str) -> Finding:
+    """The question does not arise."""
+    return Finding(state="skip", evidence=why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    name: str
+    asks: str
+    """The question, as a heading of the page."""
+    look: Callable[[Patient], Finding]
+    needs: tuple[str, ...] = ()
+    """Checks without which the answer means nothing."""
+    slow: bool = False
+    """Left out of the quick part."""
+    moves: bool = False
+    """Makes training steps, which change the patient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    check: Check
+    finding: Finding
+    seconds: float
+
+    @property
+    def state(self) -> State:
+        return self.finding.state
+
+    def line(self) -> str:
+        said = f"{self.state.upper():4}  {self.check.name}: {self.finding.evidence}"
+        return f"{said}; {self.finding.fix}" if self.finding.fix else said
+
+
+def examine(
+    patient: Patient, checks: Sequence[Check], *, quick: bool = False, moving: bool = True
+) -> Iterator[Answer]:
+    """One answer after the other. A check that cannot be made has failed, and says why.
+
+    quick   without the slow ones
+    moving  with those that make training steps
+    """
+    failed: set[str] = set()
+    for check in checks:
+        if (quick and check.slow) or (check.moves and not moving):
+            continue
+        start = time.monotonic()
+        if missing := [name for name in check.needs if name in failed]:
+            failed.add(check.name)
+            finding = not_here(f"stands on {' and '.join(missing)}")
+        else:
+            finding = looked(check, patient)
+            if finding.state == "fail":
+                failed.add(check.name)
+        yield Answer(check=check, finding=finding, seconds=time.monotonic() - start)
+
+
+def looked(check: Check, patient: Patient) -> Finding:
+    try:
+        return check.look(patient)
+    except (UserError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        return bad(f"could not be looked at: {said}", "repair that first")

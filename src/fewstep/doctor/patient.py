@@ -1,0 +1,164 @@
+"""What the doctor looks at: an experiment as `build` has made it, and what its model draws.
+
+The pictures that checks are held against come from the diffusers pipeline itself, which shares no
+line with our samplers: what is wrong here cannot be wrong there in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.data.batches import Batch
+from fewstep.experiment.builder import Built
+from fewstep.experiment.config import Experiment
+from fewstep.experiment.prompts import preview_prompts
+from fewstep.families.base import Cond
+from fewstep.families.zimage import ZImage
+from fewstep.flow import path
+from fewstep.flow.sample import at
+from fewstep.shapes import Latent, Sigma
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""At which a model is asked what it makes of a noised picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What the pipeline draws of the patient's prompts."""
+
+    eps: Latent
+    x0: Latent
+    sigmas: tuple[float, ...]
+    """At which it has called the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One call of a model: what went in and what came out."""
+
+    x: Latent
+    sigma: Sigma
+    v: Latent
+
+
+class Patient:
+    """An experiment that was built, and prompts to ask it with.
+
+    against  prompts that must not be trained on, beside those of its own evaluation
+    """
+
+    def __init__(
+        self, experiment: Experiment, built: Built, *, against: Sequence[str] = (), prompts: int = 8
+    ) -> None:
+        self.experiment, self.built, self.against = experiment, built, tuple(against)
+        self.prompts = preview_prompts(experiment, built.world)[:prompts]
+        self.device = built.device
+        self.drawn: dict[tuple[int, int, float], Drawn] = {}
+
+    @property
+    def teacher(self) -> ZImage:
+        """Whose pictures are learnt from; the model itself where there is no other."""
+        return self.built.teacher
+
+    @property
+    def few_step(self) -> bool:
+        """Whether the teacher was made for few steps, by what its scheduler says."""
+        return self.teacher.sampler == "renoise"
+
+    @property
+    def guidance(self) -> float:
+        """Of the pictures that are trained on."""
+        return 1.0 if self.few_step else self.experiment.data.samples.guidance
+
+    @cached_property
+    def cond(self) -> Cond:
+        return self.teacher.encode_text(list(self.prompts)).to(self.device)
+
+    @cached_property
+    def nothing(self) -> Cond:
+        return self.teacher.encode_text([""] * len(self.prompts)).to(self.device)
+
+    @cached_property
+    def eps(self) -> Latent:
+        shape = self.teacher.latent_shape(*self.experiment.data.size())
+        draws = torch.Generator().manual_seed(0)
+        return torch.randn(len(self.prompts), *shape, generator=draws).to(self.device)
+
+    @property
+    def steps(self) -> int:
+        return self.experiment.sampling.steps if self.few_step else 8
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The first micro-batch of training."""
+        return self.built.batches(0)[0].to(self.device)
+
+    def by_pipeline(self, steps: int | None = None, w: float | None = None) -> Drawn:
+        """Drawn by diffusers from `eps`; once for each number of steps and guidance."""
+        steps, w = steps or self.steps, self.guidance if w is None else w
+        family = self.teacher
+        key = (id(family), steps, w)
+        if key not in self.drawn:
+            height, width = self.experiment.data.size()
+            pipeline, seen = family.pipeline, list[float]()
+            pipeline.set_progress_bar_config(disable=True)
+            handle = pipeline.transformer.register_forward_pre_hook(
+                lambda _module, inputs: seen.append(1 - float(inputs[1].flatten()[0]))
+            )
+            try:
+                with family.awake(), torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(0)  # a stochastic scheduler draws from it
+                    x0 = pipeline(
+                        list(self.prompts), height=height, width=width, num_inference_steps=steps,
+                        guidance_scale=w - 1, latents=self.eps.float().clone(),
+                        output_type="latent",
+                    ).images  # fmt: skip
+            finally:
+                handle.remove()
+            self.drawn[key] = Drawn(eps=self.eps, x0=x0.float(), sigmas=tuple(seen))
+        return self.drawn[key]
+
+    @torch.no_grad()
+    def one_step_error(self, x0: Latent, cond: Cond, sigma: float, seed: int = 1) -> Tensor:
+        """(b,): mean square of x0_hat - x0 over that of x0, of pictures that are noised to sigma;
+        the model that knows nothing and answers 0 has 1."""
+        x, v, level = self.asked_at(x0, cond, sigma, seed)
+        return relative(path.to_x0(x, v, level), x0)
+
+    @torch.no_grad()
+    def asked_at(
+        self, x0: Latent, cond: Cond, sigma: float, seed: int = 1
+    ) -> tuple[Latent, Latent, Sigma]:
+        """(x, v, sigma): the teacher's answer about x0 noised to sigma."""
+        draws = torch.Generator().manual_seed(seed)
+        eps = torch.randn(x0.shape, generator=draws).to(x0.device)
+        level = at(sigma, x0)
+        x = path.interpolate(x0, eps, level)
+        return x, self.teacher.backbone(x, level, cond), level
+
+
+def relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """(b,): mean square of the difference over that of what was wanted."""
+    return (found - wanted).flatten(1).square().mean(1) / wanted.flatten(1).square().mean(1)
+
+
+@contextmanager
+def overheard(model: nn.Module) -> Iterator[list[Asked]]:
+    """The calls of a backbone within the block."""
+    calls: list[Asked] = []
+
+    def hook(_module: nn.Module, inputs: tuple[Latent, Sigma, Cond], out: Latent) -> None:
+        x, sigma = inputs[:2]
+        calls.append(Asked(x=x.detach(), sigma=sigma.detach(), v=out.detach()))
+
+    handle = model.register_forward_hook(hook)
+    try:
+        yield calls
+    finally:
+        handle.remove()

@@ -1,0 +1,105 @@
+"""What is trained on: its autoencoder, whether a teacher drew it, and whether words fit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from fewstep.data.scale import check_scale
+from fewstep.doctor.base import Finding, bad, doubtful, good, not_here
+from fewstep.doctor.patient import Patient, relative
+from fewstep.errors import UserError
+
+ROUND_TRIP = 0.2
+KNOWN = 0.3
+"""A level at which a model sees nearly everything of its own pictures."""
+TOLD = 0.9
+"""A level at which it needs the prompt."""
+
+
+@torch.no_grad()
+def autoencoder(patient: Patient) -> Finding:
+    """Latents of the model's own pictures through pictures and back, and their scale."""
+    family, x0 = patient.teacher, patient.by_pipeline().x0
+    images = family.decode(x0)
+    again = family.encode_image(images.float()).float()
+    error = float(relative(again, x0).mean())
+    gain = float((again * x0).mean() / x0.square().mean())
+    size = float(x0.square().mean().sqrt())
+    flat = float(((images <= 0) | (images >= 1)).float().mean())
+    facts = {"error": error, "gain": gain, "size": size, "saturated": flat}
+    evidence = (
+        f"latents have root mean square {size:.2f}; decoded and encoded again they come back "
+        f"{gain:.2f} times as large, {error:.2g} of the mean square away"
+    )
+    if error > ROUND_TRIP or not 0.8 < gain < 1.25:
+        return bad(
+            evidence, "see scaling_factor and shift_factor in vae/config.json: are they those that "
+            "the transformer was trained with?", **facts,
+        )  # fmt: skip
+    return good(evidence, **facts)
+
+
+@torch.no_grad()
+def samples(patient: Patient) -> Finding:
+    """Whether what is learnt from is what a teacher draws, and not noise or of another scale."""
+    if patient.experiment.data.source == "prompts":
+        return not_here("the student draws what it learns from")
+    batch = patient.batch
+    try:
+        check_scale(list(batch.x0), "the samples")
+    except UserError as error:
+        return bad(str(error), "delete the cache of samples")
+    own = patient.by_pipeline().x0
+    known = float(patient.one_step_error(own, patient.cond, KNOWN).mean())
+    error = float(patient.one_step_error(batch.x0, batch.cond, KNOWN).mean())
+    facts = {"error": error, "own": known}
+    evidence = (
+        f"noised to {KNOWN:g}, samples are told to {error:.2g} of their mean square and the "
+        f"model's own pictures to {known:.2g}"
+    )
+    drawn = patient.experiment.data.source == "samples"
+    if error > (max(4 * known, 0.1) if drawn else 0.6):
+        return bad(
+            evidence, "they are not what the teacher draws: delete the cache, and look at a few of "
+            "them", **facts,
+        )  # fmt: skip
+    return good(evidence, **facts)
+
+
+@torch.no_grad()
+def captions(patient: Patient) -> Finding:
+    """Whether samples are told better by their own prompts than by those of others."""
+    if patient.experiment.data.source == "prompts":
+        return not_here("there are no pictures beside the prompts")
+    batch = patient.batch
+    n = len(batch)
+    if n < 8:
+        return not_here(f"{n} samples in a micro-batch are too few to tell")
+    neighbours = batch.cond[[(i + 1) % n for i in range(n)]]
+    differ = [
+        i for i in range(n)
+        if batch.cond.tokens[i].shape != neighbours.tokens[i].shape
+        or not torch.equal(batch.cond.tokens[i], neighbours.tokens[i])
+    ]  # fmt: skip
+    if len(differ) < 8:
+        return not_here("too few samples have different prompts")
+    x0 = batch.x0[differ]
+    gains = torch.stack([
+        patient.one_step_error(x0, neighbours[differ], TOLD, seed)
+        - patient.one_step_error(x0, batch.cond[differ], TOLD, seed) for seed in (1, 2)
+    ]).mean(0)  # fmt: skip
+    mean = float(gains.mean())
+    z = mean / (float(gains.std()) / math.sqrt(len(differ)) + 1e-12)
+    facts = {"gain": mean, "z": z, "n": len(differ)}
+    evidence = (
+        f"noised to {TOLD:g}, {len(differ)} samples are told better by their own prompts than by "
+        f"others' by {mean:.2g} of their mean square ({z:.1f} standard errors)"
+    )
+    if z < 1:
+        return bad(evidence, "prompts and pictures do not belong together: delete the cache, and "
+                   "see in which order they were written", **facts)  # fmt: skip
+    if z < 3:
+        return doubtful(evidence, "look at some of them: prompts hardly fit", **facts)
+    return good(evidence, **facts)
