@@ -93,7 +93,7 @@ def a_shift_that_is_applied_twice(patch: Patch, _e: Experiment, _b: Built) -> No
     patch.setattr(ZImage, "sigmas", twice)
 
 
-@fault("grid")
+@fault("levels")
 def training_at_levels_the_sampler_does_not_visit(
     _p: Patch, experiment: Experiment, built: Built
 ) -> Ill:

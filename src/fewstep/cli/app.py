@@ -26,7 +26,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -45,7 +45,8 @@ from fewstep.cli import (
     precomputing,
     sampling,
 )
-from fewstep.cli.doctoring import DoctorRequest
+from fewstep.cli.choosing import chosen, parse_train, split_name
+from fewstep.cli.doctoring import DoctorDataRequest, DoctorModelRequest, DoctorRequest
 from fewstep.cli.helping import DEMO, show_help
 from fewstep.cli.options import asked, changed, parse
 from fewstep.cli.planning import PlanRequest
@@ -57,16 +58,13 @@ from fewstep.cli.verbs import (
     PromptsRequest,
     ReportRequest,
     SampleRequest,
-    TrainRequest,
 )
 from fewstep.errors import UserError
 from fewstep.experiment.codec import suggestion
-from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
-from fewstep.runs import RunError
+from fewstep.runs import RunError, user_path
 from fewstep.train.loop import NotFiniteError
 from fewstep.train.signals import sigterm_is_ctrl_c
-from fewstep.train.viewers import ViewerName
 
 VERBS = (
     "recipes", "plan", "doctor", "train", "precompute", "export", "sample", "eval", "report",
@@ -142,51 +140,6 @@ def recipes(console: Console) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Invocation:
-    """What `fewstep train ...` asks for."""
-
-    experiment: Experiment
-    out: Path
-    dry_run: bool
-    force: bool
-    track: ViewerName | None
-
-
-def parse_train(words: list[str]) -> Invocation:
-    """A recipe or --config, changed by whatever --field options follow."""
-    name, rest = split_name(words)
-    own, fields = parse(TrainRequest, rest, "fewstep train")
-    experiment, label = chosen("train", name, own.config, fields)
-    out = own.out or Path(f"runs/{label}")
-    return Invocation(experiment, out, own.dry_run, own.force, own.track)
-
-
-def split_name(words: list[str]) -> tuple[str | None, list[str]]:
-    """The recipe, if the words begin with one, and the options."""
-    name = words[0] if words and not words[0].startswith("-") else None
-    return name, words[name is not None :]
-
-
-def chosen(
-    verb: str, name: str | None, config: Path | None, fields: Sequence[str]
-) -> tuple[Experiment, str]:
-    """The experiment of a recipe or a file, changed by the fields, and a label for it."""
-    match name, config:
-        case None, Path() as path:
-            default, label = opening.read_config(path), path.stem
-        case str() as recipe, None if recipe in RECIPES:
-            default, label = RECIPES[recipe](), recipe
-        case str() as unknown, None:
-            raise UserError(f"there is no recipe {unknown!r}; {suggestion(unknown, RECIPES)}")
-        case _:
-            raise UserError(
-                f"{verb} needs either a recipe or --config FILE; "
-                f"recipes: {', '.join(RECIPES)} (see `fewstep recipes`)"
-            )
-    return changed(default, fields, f"fewstep {verb} {name or f'--config {config}'}"), label
-
-
 def plan(words: list[str], console: Console) -> int:
     name, rest = split_name(words)
     own, fields = parse(PlanRequest, rest, "fewstep plan")
@@ -195,11 +148,24 @@ def plan(words: list[str], console: Console) -> int:
 
 
 def doctor(words: list[str], console: Console) -> int:
+    """Of a recipe, as `train` takes it; of a model; of prompts or a folder of pictures."""
     name, rest = split_name(words)
-    own, fields = parse(DoctorRequest, rest, "fewstep doctor")
+    command, prog = shlex.join(["fewstep", "doctor", *words]), "fewstep doctor"
+    if name is not None and name not in RECIPES:
+        path = user_path(name)
+        if name == "shapes" or (path / "model_index.json").is_file() or is_hub_id(name):
+            request = asked(DoctorModelRequest, rest, prog)
+            return doctoring.of_model(request, name, command, console)
+        if path.exists():
+            return doctoring.of_data(asked(DoctorDataRequest, rest, prog), path, command, console)
+    own, fields = parse(DoctorRequest, rest, prog)
     experiment, label = chosen("doctor", name, own.config, fields)
-    command = shlex.join(["fewstep", "doctor", *words])
     return doctoring.doctor(own, experiment, label, command, console)
+
+
+def is_hub_id(name: str) -> bool:
+    """owner/name, where no such path is there."""
+    return name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists()
 
 
 def precompute(words: list[str], console: Console) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewstep.cli.doctoring import DoctorHelp
+from fewstep.cli.doctoring import DoctorDataRequest, DoctorHelp, DoctorModelRequest
 from fewstep.cli.options import print_help
 from fewstep.cli.planning import PlanHelp
 from fewstep.cli.precomputing import PrecomputeHelp, StatsRequest, VerifyRequest
@@ -39,11 +39,17 @@ def show_help(verb: str, first: str) -> int:
                 f"take: operations, memory, hours, room. Nothing is loaded. {about}",
                 PlanHelp(experiment=RECIPES[name]()),
             )  # fmt: skip
+        case "doctor" if first == "model":
+            print_help(DoctorModelRequest, f"{prog} MODEL", "Look at a model alone.")
+        case "doctor" if first == "data":
+            print_help(DoctorDataRequest, f"{prog} DATA", "Look at prompts or pictures.")
         case "doctor":
             name, about = of_recipe(first)
             print_help(
                 DoctorHelp, f"{prog} {name}", "Look at what `fewstep train` with the same options "
-                f"would train: a line for each check, with its evidence. {about}",
+                "would train: a line for each check, with its evidence. `fewstep doctor MODEL` and "
+                "`doctor DATA` look at a model directory, a file of prompts or a folder of "
+                f"pictures alone (`doctor model --help`, `doctor data --help`). {about}",
                 DoctorHelp(experiment=RECIPES[name]()),
             )  # fmt: skip
         case "precompute" if first == "verify":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, TypeVar
 
-from fewstep.doctor.patient import Patient
+from fewstep.doctor.patient import Model, Patient
 from fewstep.errors import UserError
 from fewstep.evaluate.grids import Column
 
@@ -25,6 +25,10 @@ class Finding:
     """Numbers behind the evidence, for JSON."""
     pictures: tuple[tuple[Column, ...], list[str]] | None = None
     """A grid: columns, and a prompt for each row."""
+
+
+P = TypeVar("P")
+"""What is looked at: a `Model`, or a whole `Patient`."""
 
 
 def good(evidence: str, **facts: Any) -> Finding:
@@ -45,11 +49,11 @@ def not_here(why: str) -> Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(Generic[P]):
     name: str
     asks: str
     """The question, as a heading of the page."""
-    look: Callable[[Patient], Finding]
+    look: Callable[[P], Finding]
     needs: tuple[str, ...] = ()
     """Checks without which the answer means nothing."""
     slow: bool = False
@@ -60,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    check: Check
+    check: Check[Any]
     finding: Finding
     seconds: float
 
@@ -73,8 +77,13 @@ class Answer:
         return f"{said}; {self.finding.fix}" if self.finding.fix else said
 
 
+def of_model(check: Check[Model]) -> Check[Patient]:
+    """The same question, of a patient's model."""
+    return replace(check, look=lambda patient: check.look(patient.model))  # type: ignore[return-value]
+
+
 def examine(
-    patient: Patient, checks: Sequence[Check], *, quick: bool = False, moving: bool = True
+    patient: P, checks: Sequence[Check[P]], *, quick: bool = False, moving: bool = True
 ) -> Iterator[Answer]:
     """One answer after the other. A check that cannot be made has failed, and says why.
 
@@ -96,7 +105,7 @@ def examine(
         yield Answer(check=check, finding=finding, seconds=time.monotonic() - start)
 
 
-def looked(check: Check, patient: Patient) -> Finding:
+def looked(check: Check[P], patient: P) -> Finding:
     try:
         return check.look(patient)
     except (UserError, ValueError, RuntimeError) as error:

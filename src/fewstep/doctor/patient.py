@@ -1,4 +1,4 @@
-"""What the doctor looks at: an experiment as `build` has made it, and what its model draws.
+"""What the doctor looks at: a model and what it draws; an experiment as `build` has made it.
 
 The pictures that checks are held against come from the diffusers pipeline itself, which shares no
 line with our samplers: what is wrong here cannot be wrong there in the same way.
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from fewstep.families.zimage import ZImage
 from fewstep.flow import path
 from fewstep.flow.sample import at
 from fewstep.shapes import Latent, Sigma
+from fewstep.worlds.base import World
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """At which a model is asked what it makes of a noised picture."""
@@ -47,72 +49,60 @@ class Asked:
     v: Latent
 
 
-class Patient:
-    """An experiment that was built, and prompts to ask it with.
+class Model:
+    """A model and prompts to ask it with.
 
-    against  prompts that must not be trained on, beside those of its own evaluation
+    few       steps that it is to be sampled with once it is fast, or is sampled with now
+    guidance  of its pictures, where it is no few-step model itself
     """
 
     def __init__(
-        self, experiment: Experiment, built: Built, *, against: Sequence[str] = (), prompts: int = 8
-    ) -> None:
-        self.experiment, self.built, self.against = experiment, built, tuple(against)
-        self.prompts = preview_prompts(experiment, built.world)[:prompts]
-        self.device = built.device
-        self.drawn: dict[tuple[int, int, float], Drawn] = {}
-
-    @property
-    def teacher(self) -> ZImage:
-        """Whose pictures are learnt from; the model itself where there is no other."""
-        return self.built.teacher
+        self, family: ZImage, world: World | None, prompts: Sequence[str], size: tuple[int, int],
+        *, few: int, guidance: float,
+    ) -> None:  # fmt: skip
+        self.family, self.world, self.prompts = family, world, list(prompts)
+        self.size, self.few = size, few
+        self.guidance = 1.0 if self.few_step else guidance
+        self.device = next(family.backbone.parameters()).device
+        self.drawn: dict[tuple[int, float], Drawn] = {}
 
     @property
     def few_step(self) -> bool:
-        """Whether the teacher was made for few steps, by what its scheduler says."""
-        return self.teacher.sampler == "renoise"
-
-    @property
-    def guidance(self) -> float:
-        """Of the pictures that are trained on."""
-        return 1.0 if self.few_step else self.experiment.data.samples.guidance
+        """Whether it was made for few steps, by what its scheduler says."""
+        return self.family.sampler == "renoise"
 
     @cached_property
     def cond(self) -> Cond:
-        return self.teacher.encode_text(list(self.prompts)).to(self.device)
+        return self.family.encode_text(list(self.prompts)).to(self.device)
 
     @cached_property
     def nothing(self) -> Cond:
-        return self.teacher.encode_text([""] * len(self.prompts)).to(self.device)
+        return self.family.encode_text([""] * len(self.prompts)).to(self.device)
 
     @cached_property
     def eps(self) -> Latent:
-        shape = self.teacher.latent_shape(*self.experiment.data.size())
+        shape = self.family.latent_shape(*self.size)
         draws = torch.Generator().manual_seed(0)
         return torch.randn(len(self.prompts), *shape, generator=draws).to(self.device)
 
     @property
     def steps(self) -> int:
-        return self.experiment.sampling.steps if self.few_step else 8
-
-    @cached_property
-    def batch(self) -> Batch:
-        """The first micro-batch of training."""
-        return self.built.batches(0)[0].to(self.device)
+        """Enough for pictures that the model knows."""
+        return self.few if self.few_step else 8
 
     def by_pipeline(self, steps: int | None = None, w: float | None = None) -> Drawn:
         """Drawn by diffusers from `eps`; once for each number of steps and guidance."""
         steps, w = steps or self.steps, self.guidance if w is None else w
-        family = self.teacher
-        key = (id(family), steps, w)
-        if key not in self.drawn:
-            height, width = self.experiment.data.size()
-            pipeline, seen = family.pipeline, list[float]()
+        if (steps, w) not in self.drawn:
+            height, width = self.size
+            pipeline: Any = self.family.pipeline  # whose annotations are narrower than its methods
+            seen = list[float]()
             pipeline.set_progress_bar_config(disable=True)
             handle = pipeline.transformer.register_forward_pre_hook(
                 lambda _module, inputs: seen.append(1 - float(inputs[1].flatten()[0]))
             )
             try:
-                with family.awake(), torch.random.fork_rng(devices=[]):
+                with self.family.awake(), torch.random.fork_rng(devices=[]):
                     torch.manual_seed(0)  # a stochastic scheduler draws from it
                     x0 = pipeline(
                         list(self.prompts), height=height, width=width, num_inference_steps=steps,
@@ -121,8 +111,8 @@ class Patient:
                     ).images  # fmt: skip
             finally:
                 handle.remove()
-            self.drawn[key] = Drawn(eps=self.eps, x0=x0.float(), sigmas=tuple(seen))
-        return self.drawn[key]
+            self.drawn[steps, w] = Drawn(eps=self.eps, x0=x0.float(), sigmas=tuple(seen))
+        return self.drawn[steps, w]
 
     @torch.no_grad()
     def one_step_error(self, x0: Latent, cond: Cond, sigma: float, seed: int = 1) -> Tensor:
@@ -135,12 +125,37 @@ class Patient:
     def asked_at(
         self, x0: Latent, cond: Cond, sigma: float, seed: int = 1
     ) -> tuple[Latent, Latent, Sigma]:
-        """(x, v, sigma): the teacher's answer about x0 noised to sigma."""
+        """(x, v, sigma): the model's answer about x0 noised to sigma."""
         draws = torch.Generator().manual_seed(seed)
         eps = torch.randn(x0.shape, generator=draws).to(x0.device)
         level = at(sigma, x0)
         x = path.interpolate(x0, eps, level)
-        return x, self.teacher.backbone(x, level, cond), level
+        return x, self.family.backbone(x, level, cond), level
+
+
+class Patient:
+    """An experiment that was built.
+
+    against  prompts that must not be trained on, beside those of its own evaluation
+    prompts  so many are drawn
+    """
+
+    def __init__(
+        self, experiment: Experiment, built: Built, *, against: Sequence[str] = (), prompts: int = 8
+    ) -> None:
+        self.experiment, self.built, self.against = experiment, built, tuple(against)
+        self.device = built.device
+        data = experiment.data
+        self.model = Model(
+            built.teacher, built.world, preview_prompts(experiment, built.world)[:prompts],
+            data.size(), few=experiment.sampling.steps, guidance=data.samples.guidance,
+        )  # fmt: skip
+        """Whose pictures are learnt from: the teacher, or the model itself where there is none."""
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The first micro-batch of training."""
+        return self.built.batches(0)[0].to(self.device)
 
 
 def relative(found: Tensor, wanted: Tensor) -> Tensor:

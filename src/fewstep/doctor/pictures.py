@@ -8,7 +8,7 @@ import torch
 
 from fewstep.data.scale import check_scale
 from fewstep.doctor.base import Finding, bad, doubtful, good, not_here
-from fewstep.doctor.patient import Patient, relative
+from fewstep.doctor.patient import Model, Patient, relative
 from fewstep.errors import UserError
 
 ROUND_TRIP = 0.2
@@ -19,9 +19,9 @@ TOLD = 0.9
 
 
 @torch.no_grad()
-def autoencoder(patient: Patient) -> Finding:
+def autoencoder(model: Model) -> Finding:
     """Latents of the model's own pictures through pictures and back, and their scale."""
-    family, x0 = patient.teacher, patient.by_pipeline().x0
+    family, x0 = model.family, model.by_pipeline().x0
     images = family.decode(x0)
     again = family.encode_image(images.float()).float()
     error = float(relative(again, x0).mean())
@@ -51,9 +51,9 @@ def samples(patient: Patient) -> Finding:
         check_scale(list(batch.x0), "the samples")
     except UserError as error:
         return bad(str(error), "delete the cache of samples")
-    own = patient.by_pipeline().x0
-    known = float(patient.one_step_error(own, patient.cond, KNOWN).mean())
-    error = float(patient.one_step_error(batch.x0, batch.cond, KNOWN).mean())
+    own = patient.model.by_pipeline().x0
+    known = float(patient.model.one_step_error(own, patient.model.cond, KNOWN).mean())
+    error = float(patient.model.one_step_error(batch.x0, batch.cond, KNOWN).mean())
     facts = {"error": error, "own": known}
     evidence = (
         f"noised to {KNOWN:g}, samples are told to {error:.2g} of their mean square and the "
@@ -87,8 +87,8 @@ def captions(patient: Patient) -> Finding:
         return not_here("too few samples have different prompts")
     x0 = batch.x0[differ]
     gains = torch.stack([
-        patient.one_step_error(x0, neighbours[differ], TOLD, seed)
-        - patient.one_step_error(x0, batch.cond[differ], TOLD, seed) for seed in (1, 2)
+        patient.model.one_step_error(x0, neighbours[differ], TOLD, seed)
+        - patient.model.one_step_error(x0, batch.cond[differ], TOLD, seed) for seed in (1, 2)
     ]).mean(0)  # fmt: skip
     mean = float(gains.mean())
     z = mean / (float(gains.std()) / math.sqrt(len(differ)) + 1e-12)

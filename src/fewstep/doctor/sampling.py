@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fewstep.doctor.base import Finding, bad, doubtful, good, not_here
-from fewstep.doctor.patient import LEVELS, Patient, overheard, relative
+from fewstep.doctor.patient import LEVELS, Model, Patient, overheard, relative
 from fewstep.evaluate.grids import Column
 from fewstep.flow import path
 from fewstep.flow.guidance import guided
@@ -18,19 +18,11 @@ SAME = 0.02
 """Relative mean square below which two samplers have drawn the same: rounding in bfloat16."""
 
 
-def grid(patient: Patient) -> Finding:
-    """The levels at which the pipeline calls the model, those of our sampler, and those that
-    training visits."""
-    family, n = patient.teacher, patient.experiment.sampling.steps
-    theirs = patient.by_pipeline(n, 1.0).sigmas
-    ours = list[float]()
-    with overheard(family.backbone) as calls, torch.no_grad():
-        cond, eps = patient.cond[[0]], patient.eps[:1]
-        again = Rng(0, 0, "doctor", ["grid"], patient.device)
-        draw(family.sampler, guided(family.backbone, cond, None, 1), eps, family.sigmas(n), again)
-        ours = [float(call.sigma[0]) for call in calls]
-    trained = sorted(patient.experiment.method.student_sigmas, reverse=True)
-    facts = {"pipeline": list(theirs), "ours": ours, "trained": trained}
+def grid(model: Model) -> Finding:
+    """The levels at which the pipeline calls the model, and those of our sampler."""
+    family, n = model.family, model.few
+    theirs, ours = model.by_pipeline(n, 1.0).sigmas, visited(model)
+    facts = {"pipeline": list(theirs), "ours": ours}
     if len(ours) != n or len(theirs) != n:
         return bad(
             f"{n} steps are {len(ours)} calls of the model by our sampler and {len(theirs)} by the "
@@ -42,17 +34,36 @@ def grid(patient: Patient) -> Finding:
             f"the pipeline calls the model at {shown(theirs)}, our sampler at {shown(ours)}",
             "see shift in scheduler/scheduler_config.json: it must be applied once", **facts,
         )  # fmt: skip
-    if apart(trained, ours):
-        return bad(
-            f"training visits {shown(trained)}, the sampler {shown(ours)}",
-            "set method.student_sigmas to the sampler's levels", **facts,
-        )  # fmt: skip
     if ours[0] != 1 or family.sigmas(n)[-1] != 0:
         return bad(
             f"the grid goes from {ours[0]:g} to {family.sigmas(n)[-1]:g}",
             "it must begin in noise (1) and end in a picture (0)", **facts,
         )  # fmt: skip
-    return good(f"{n} calls at {shown(ours)}, in the pipeline, our sampler and training", **facts)
+    return good(f"{n} calls at {shown(ours)}, by the pipeline and by our sampler", **facts)
+
+
+@torch.no_grad()
+def visited(model: Model) -> list[float]:
+    """Where our sampler calls the model."""
+    family = model.family
+    with overheard(family.backbone) as calls:
+        velocity = guided(family.backbone, model.cond[[0]], None, 1)
+        again = Rng(0, 0, "doctor", ["grid"], model.device)
+        draw(family.sampler, velocity, model.eps[:1], family.sigmas(model.few), again)
+    return [float(call.sigma[0]) for call in calls]
+
+
+def levels(patient: Patient) -> Finding:
+    """Whether training visits what the sampler visits."""
+    ours = visited(patient.model)
+    trained = sorted(patient.experiment.method.student_sigmas, reverse=True)
+    facts = {"trained": trained, "sampled": ours}
+    if apart(trained, ours):
+        return bad(
+            f"training visits {shown(trained)}, the sampler {shown(ours)}",
+            "set method.student_sigmas to the sampler's levels", **facts,
+        )  # fmt: skip
+    return good(f"the student is trained at {shown(trained)}, where it will be asked", **facts)
 
 
 def apart(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -64,13 +75,13 @@ def shown(values: Sequence[float]) -> str:
 
 
 @torch.no_grad()
-def convention(patient: Patient) -> Finding:
+def convention(model: Model) -> Finding:
     """Time and sign: how far one step from a noised picture lands, with either flipped too."""
-    backbone, x0, cond = patient.teacher.backbone, patient.by_pipeline().x0, patient.cond
+    backbone, x0, cond = model.family.backbone, model.by_pipeline().x0, model.cond
     errors: dict[str, list[float]] = {name: [] for name in WAYS}
     ignorant = list[float]()
     for sigma in LEVELS:
-        x, v, level = patient.asked_at(x0, cond, sigma)
+        x, v, level = model.asked_at(x0, cond, sigma)
         ignorant.append(float(relative(x, x0).mean()))
         flipped = backbone(x, 1 - level, cond)
         for name, answer in zip(WAYS, (v, -v, flipped, -flipped), strict=True):
@@ -101,18 +112,18 @@ WAYS = ("as it is", "with the other sign", "with the other time", "with the othe
 
 
 @torch.no_grad()
-def pipeline(patient: Patient) -> Finding:
+def pipeline(model: Model) -> Finding:
     """Our sampler against the diffusers pipeline: same noise, same prompts, with guidance."""
-    family = patient.teacher
+    family = model.family
     # beyond one step a stochastic scheduler draws noise of its own
-    steps = 1 if family.sampler == "renoise" else patient.steps
+    steps = 1 if family.sampler == "renoise" else model.steps
     found: dict[str, float] = {}
     for w in (1.0, 2.0):
-        model = guided(family.backbone, patient.cond, patient.nothing, w)
-        ours = euler(model, patient.eps, family.sigmas(steps))
+        velocity = guided(family.backbone, model.cond, model.nothing, w)
+        ours = euler(velocity, model.eps, family.sigmas(steps))
         for g in (w, w + 1, max(1.0, w - 1)):
             key = f"w = {w:g} against the pipeline's {g - 1:g}"
-            found[key] = float(relative(ours, patient.by_pipeline(steps, g).x0).mean())
+            found[key] = float(relative(ours, model.by_pipeline(steps, g).x0).mean())
     own = {w: found[f"w = {w:g} against the pipeline's {w - 1:g}"] for w in (1.0, 2.0)}
     best = min((key for key in found if key.startswith("w = 2")), key=lambda key: found[key])
     if own[1.0] > SAME:
@@ -132,60 +143,59 @@ def pipeline(patient: Patient) -> Finding:
     )  # fmt: skip
 
 
-@torch.no_grad()
 def guidance(patient: Patient) -> Finding:
     """Whether what is trained on was drawn with the guidance that its model is made for."""
-    if patient.experiment.data.source != "samples":
+    model, data = patient.model, patient.experiment.data
+    if data.source != "samples":
         return not_here("no teacher draws pictures for this run")
-    if patient.few_step:
+    if model.few_step:
         return not_here("the teacher is a few-step model, which needs no guidance")
-    w = patient.experiment.data.samples.guidance
-    plain, pulled = patient.by_pipeline(w=1.0), patient.by_pipeline(w=2.0)
-    moved = float(relative(pulled.x0, plain.x0).mean())
+    w = data.samples.guidance
+    moved = float(relative(model.by_pipeline(w=2.0).x0, model.by_pipeline(w=1.0).x0).mean())
     if w <= 1:
         return doubtful(
             f"data.samples.guidance is {w:g}, which is none, and the teacher is not distilled: "
             f"guidance 2 changes its pictures by {moved:.2g} of their mean square",
-            "look at `fewstep doctor` with --full for pictures at several, and set "
-            "data.samples.guidance", changed=moved,
+            "`fewstep doctor --full` shows pictures at several: set data.samples.guidance",
+            changed=moved,
         )  # fmt: skip
     return good(f"samples are drawn with w = {w:g}; w = 2 changes pictures by {moved:.2g}",
                 changed=moved)  # fmt: skip
 
 
 @torch.no_grad()
-def guidance_grid(patient: Patient) -> Finding:
+def guidance_grid(model: Model) -> Finding:
     """Pictures at several guidances, for eyes; and how many are right, where the world can tell."""
-    family, world = patient.teacher, patient.built.world
+    family, world = model.family, model.world
     columns, rights = list[Column](), dict[str, float]()
     for w in (1.0, 1.5, 2.0, 3.0, 5.0):
-        images = family.decode(patient.by_pipeline(20 if not patient.few_step else None, w).x0)
+        images = family.decode(model.by_pipeline(20 if not model.few_step else None, w).x0)
         columns.append(Column(f"w = {w:g}", images.float().cpu()))
         if world is not None:
-            right = world.adherence(images.float().cpu(), patient.prompts)["all"]
+            right = world.adherence(images.float().cpu(), model.prompts)["all"]
             rights[f"{w:g}"] = float(right.mean())
     told = ", ".join(f"{share:.0%} at w = {w}" for w, share in rights.items())
     return Finding(
-        state="pass", facts={"right": rights}, pictures=(tuple(columns), patient.prompts),
+        state="pass", facts={"right": rights}, pictures=(tuple(columns), model.prompts),
         evidence="pictures at five guidances" + (f"; fully right: {told}" if told else ""),
     )  # fmt: skip
 
 
 @torch.no_grad()
-def gap(patient: Patient) -> Finding:
+def gap(model: Model) -> Finding:
     """Whether few steps are worse than many, so that there is something to distil."""
-    if patient.few_step or patient.experiment.method.name not in ("ladd", "dmd2"):
-        return not_here("nothing is distilled here")
-    few = patient.experiment.sampling.steps
-    whole = patient.by_pipeline(20)
-    short = patient.by_pipeline(few, 1.0)
+    if model.few_step:
+        return not_here("it is a few-step model")
+    few = model.few
+    whole = model.by_pipeline(20)
+    short = model.by_pipeline(few, 1.0)
     moved = float(relative(short.x0, whole.x0).mean())
-    images = [patient.teacher.decode(d.x0).float().cpu() for d in (whole, short)]
+    images = [model.family.decode(d.x0).float().cpu() for d in (whole, short)]
     columns = (Column("20 steps", images[0]), Column(f"{few} steps, unguided", images[1]))
-    pictures = (columns, patient.prompts)
+    pictures = (columns, model.prompts)
     evidence = (
         f"{few} steps without guidance end {moved:.2g} of the mean square away from 20 steps with "
-        f"w = {patient.guidance:g}"
+        f"w = {model.guidance:g}"
     )
     if moved < SAME:
         return Finding(
@@ -196,9 +206,9 @@ def gap(patient: Patient) -> Finding:
 
 
 @torch.no_grad()
-def text(patient: Patient) -> Finding:
+def text(model: Model) -> Finding:
     """Encoding of prompts: as the pipeline's, one by one as together, and leaving lists alone."""
-    family, prompts = patient.teacher, [*patient.prompts[:3], ""]
+    family, prompts = model.family, [*model.prompts[:3], ""]
     given = list(prompts)
     together = family.encode_text(given)
     if given != prompts:
@@ -222,9 +232,6 @@ def text(patient: Patient) -> Finding:
     if len({t.shape for t in together.tokens}) == 1 and close(*together.tokens[:2]):
         return bad("two prompts have one condition", "the text encoder does not read")
     lengths = [len(tokens) for tokens in together.tokens]
-    cut = [note for note in patient.built.notes if "the model reads" in note]
-    if cut:
-        return doubtful(f"{len(cut)} prompts are cut off: {cut[0]}", "shorten them")
     return good(f"as the pipeline's; {min(lengths)} to {max(lengths)} tokens, the empty one too")
 
 
@@ -233,3 +240,11 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
         return False
     a, b = a.float(), b.float()
     return float((a - b).square().mean()) < 1e-3 * float(b.square().mean())
+
+
+def cut_off(patient: Patient) -> Finding:
+    """Whether prompts are longer than the model reads."""
+    cut = [note for note in patient.built.notes if "the model reads" in note]
+    if cut:
+        return doubtful(f"{len(cut)} prompts are cut off: {cut[0]}", "shorten them")
+    return good("none of the prompts is longer than the model reads")
