@@ -1,11 +1,16 @@
 """For every test: one torch thread, the shapes of the flow's signatures checked at run time, and a
 tiny model directory with random weights."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+# Models with random weights are ill, and nearly every test of a run has one (tests of the doctor
+# switch it on).
+os.environ["FEWSTEP_DOCTOR"] = "off"
 
 # Two threads spin against one another on a small machine and are slower than one.
 torch.set_num_threads(1)

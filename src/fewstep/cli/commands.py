@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from fewstep.cli import INTERRUPTED
+from fewstep.cli.examining import look_first
 from fewstep.cli.exporting import all_written, kept_best, write_all
 from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.planning import expected
@@ -180,6 +181,8 @@ def train_alone(
     with open_run(out, experiment, built, command) as run, watching(run, track, console):
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
+        if make is build:  # a study's variant may be ill on purpose, and several share the work
+            look_first(experiment, built, run, command, console, force=force)
         start.meet()
         built = divided(built, experiment, agreed(start, experiment, built))
         built.rest(experiment)

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
 from rich.console import Console
 
+from fewstep.cli.examining import RECORD, examined
 from fewstep.cli.opening import read_config
 from fewstep.data.buckets import buckets
 from fewstep.data.folder import FolderConfig, read_folder
-from fewstep.doctor.base import Answer, Check, Finding, P, doubtful, examine, good
+from fewstep.doctor.base import Answer, Check, Finding, doubtful, examine, good
 from fewstep.doctor.checks import CHECKS, MODEL_CHECKS
 from fewstep.doctor.data import FOLDER_CHECKS, PROMPT_CHECKS, Prompts
 from fewstep.doctor.patient import Model, Patient
 from fewstep.doctor.run import differences
 from fewstep.errors import UserError
-from fewstep.evaluate.grids import write_grid
 from fewstep.experiment.builder import build
 from fewstep.experiment.codec import to_dict
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import load_family, world_named
-from fewstep.machine import environment
-from fewstep.report.doctor import write_page
-from fewstep.runs import check_new, user_path, write_atomic
+from fewstep.runs import check_new, user_path
 from fewstep.train.progress import ProgressLines
 
-RECORD, PAGE = "doctor.json", "doctor.html"
-ILL = 1
-"""Exit code where a check has failed."""
 PROMPTS = (
     "a red apple on a wooden table", "a portrait of an old man in the rain",
     "a city street at night with neon signs", "a white cat asleep on a blue sofa",
@@ -158,31 +150,6 @@ def folder_of(out: Path | None, label: str) -> Path:
     return found
 
 
-def examined(
-    patient: P, checks: Sequence[Check[P]], out: Path, command: str, console: Console, *,
-    full: bool = True, more: Sequence[Answer] = (),
-) -> int:  # fmt: skip
-    """`more` are answers that somebody else has found."""
-    answers: list[Answer] = []
-    grids: dict[str, Path] = {}
-    out.mkdir(parents=True, exist_ok=True)
-    for answer in (*examine(patient, checks, quick=not full), *more):
-        answers.append(answer)
-        console.print(answer.line())
-        if (pictures := answer.finding.pictures) is not None:
-            columns, rows = pictures
-            name = answer.check.name.replace(" ", "_")
-            grids[answer.check.name] = write_grid(out / f"{name}.png", columns, rows)
-    facts = record(command, answers)
-    write_atomic(out / RECORD, json.dumps(facts, indent=1, default=str).encode() + b"\n")
-    page = write_page(facts, grids, out / PAGE)
-    counts = Counter(answer.state for answer in answers)
-    console.print(
-        f"{counts['pass']} passed, {counts['warn']} warned, {counts['fail']} failed; wrote {page}"
-    )
-    return ILL if counts["fail"] else 0
-
-
 def lines_of(path: Path | None) -> list[str]:
     if path is None:
         return []
@@ -214,17 +181,3 @@ def compared(experiment: Experiment, validated: Experiment) -> Answer:
         None, [Check(name="validated", asks="Is it what went well before?", look=look)]
     )
     return answer
-
-
-def record(command: str, answers: Sequence[Answer]) -> dict[str, Any]:
-    """As JSON."""
-    rows = [
-        {
-            "check": a.check.name, "asks": a.check.asks, "state": a.state,
-            "evidence": a.finding.evidence, "fix": a.finding.fix, "seconds": round(a.seconds, 2),
-            "facts": a.finding.facts,
-        }
-        for a in answers
-    ]  # fmt: skip
-    return {"command": command, "environment": environment(), "threads": torch.get_num_threads(),
-            "checks": rows}  # fmt: skip

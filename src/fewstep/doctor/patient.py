@@ -54,13 +54,15 @@ class Model:
 
     few       steps that it is to be sampled with once it is fast, or is sampled with now
     guidance  of its pictures, where it is no few-step model itself
+    plain     run by the library's own code, where another engine would be compiled for every size
     """
 
     def __init__(
         self, family: ZImage, world: World | None, prompts: Sequence[str], size: tuple[int, int],
-        *, few: int, guidance: float,
+        *, few: int, guidance: float, plain: bool = False,
     ) -> None:  # fmt: skip
         self.family, self.world, self.prompts = family, world, list(prompts)
+        self.backbone = family.backbone.plain() if plain else family.backbone
         self.size, self.few = size, few
         self.guidance = 1.0 if self.few_step else guidance
         self.device = next(family.backbone.parameters()).device
@@ -130,7 +132,7 @@ class Model:
         eps = torch.randn(x0.shape, generator=draws).to(x0.device)
         level = at(sigma, x0)
         x = path.interpolate(x0, eps, level)
-        return x, self.family.backbone(x, level, cond), level
+        return x, self.backbone(x, level, cond), level
 
 
 class Patient:
@@ -149,6 +151,7 @@ class Patient:
         self.model = Model(
             built.teacher, built.world, preview_prompts(experiment, built.world)[:prompts],
             data.size(), few=experiment.sampling.steps, guidance=data.samples.guidance,
+            plain=experiment.engine == "compiled",
         )  # fmt: skip
         """Whose pictures are learnt from: the teacher, or the model itself where there is none."""
 

@@ -46,8 +46,8 @@ def grid(model: Model) -> Finding:
 def visited(model: Model) -> list[float]:
     """Where our sampler calls the model."""
     family = model.family
-    with overheard(family.backbone) as calls:
-        velocity = guided(family.backbone, model.cond[[0]], None, 1)
+    with overheard(model.backbone) as calls:
+        velocity = guided(model.backbone, model.cond[[0]], None, 1)
         again = Rng(0, 0, "doctor", ["grid"], model.device)
         draw(family.sampler, velocity, model.eps[:1], family.sigmas(model.few), again)
     return [float(call.sigma[0]) for call in calls]
@@ -77,7 +77,7 @@ def shown(values: Sequence[float]) -> str:
 @torch.no_grad()
 def convention(model: Model) -> Finding:
     """Time and sign: how far one step from a noised picture lands, with either flipped too."""
-    backbone, x0, cond = model.family.backbone, model.by_pipeline().x0, model.cond
+    backbone, x0, cond = model.backbone, model.by_pipeline().x0, model.cond
     errors: dict[str, list[float]] = {name: [] for name in WAYS}
     ignorant = list[float]()
     for sigma in LEVELS:
@@ -116,10 +116,10 @@ def pipeline(model: Model) -> Finding:
     """Our sampler against the diffusers pipeline: same noise, same prompts, with guidance."""
     family = model.family
     # beyond one step a stochastic scheduler draws noise of its own
-    steps = 1 if family.sampler == "renoise" else model.steps
+    steps = 1 if family.sampler == "renoise" else model.few
     found: dict[str, float] = {}
     for w in (1.0, 2.0):
-        velocity = guided(family.backbone, model.cond, model.nothing, w)
+        velocity = guided(model.backbone, model.cond, model.nothing, w)
         ours = euler(velocity, model.eps, family.sigmas(steps))
         for g in (w, w + 1, max(1.0, w - 1)):
             key = f"w = {w:g} against the pipeline's {g - 1:g}"
