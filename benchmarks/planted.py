@@ -203,8 +203,7 @@ def samples_of_half_the_scale(_p: Patch, experiment: Experiment, built: Built) -
 
 
 @fault("samples")
-def pictures_that_are_upside_down(_p: Patch, experiment: Experiment, built: Built) -> Ill:
-    """As latents of another layout of channels, rows and columns are."""
+def channels_in_another_order(_p: Patch, experiment: Experiment, built: Built) -> Ill:
     return Ill(built=other_batches(built, lambda b: replace(b, x0=b.x0.flip(1))))
 
 

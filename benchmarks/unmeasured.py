@@ -81,6 +81,11 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "curation_recall": ("share of planted repeats, near repeats and leaks that are left out", "", "benchmarks.curation"),
     "curation_precision": ("share of rows left out as repeats or leaks that were planted", "", "benchmarks.curation"),
   },
+  "watch": {
+    "faults_found": ("planted faults whose check is the first to complain", ">= 29", "benchmarks.doctor"),
+    "false_alarms": ("healthy pipelines of which the doctor complains", "<= 0", "benchmarks.doctor"),
+    "doctor_seconds": ("seconds of the doctor's quick part on Shapes, the longest", "<= 60", "benchmarks.doctor"),
+  },
 }  # fmt: skip
 
 

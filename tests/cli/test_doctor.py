@@ -102,7 +102,7 @@ def test_a_run_looks_first_and_trains_the_same(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A model with random weights is refused, unless the run is forced; and looking moves nothing."""
+    """Weights at random are refused, unless the run is forced; and looking moves nothing."""
     words = ["train", "ladd_shapes", *options]
     assert main([*words, "--out", str(tmp_path / "off")]) == 0
     assert "doctor" not in capsys.readouterr().out

@@ -31,7 +31,7 @@ def test_a_recipe_by_the_configs_of_its_model(
     assert main([*words, "--gigabytes", "0.5"]) == 2
     told = capsys.readouterr()
     assert told.out.startswith("engine fused is counted as plain, which takes more memory\n")
-    assert "this run needs a GPU of 1.2 GB, and --gigabytes is 0.5: lower" in told.err
+    assert "this run needs a GPU of 1.1 GB, and --gigabytes is 0.5: lower" in told.err
     assert sorted(tmp_path.rglob("*")) == before
 
 

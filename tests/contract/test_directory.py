@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[Wrong, tuple[str, ...]]] = {
         ("transformer", "shape"),
     ),
     "a width that no rotation fits": (
-        lambda m: edit(m / "transformer/config.json", dim=64), ("transformer", "cannot be"),
+        lambda m: edit(m / "transformer/config.json", dim=128), ("transformer", "cannot be"),
     ),
     "a text layer more": (
         lambda m: edit(

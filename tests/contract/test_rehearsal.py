@@ -247,9 +247,9 @@ def test_what_waits_in_main_memory_takes_none_of_the_device(model: Path) -> None
     assert sum(here.parts.values()) - sum(there.parts.values()) == waits
     assert there.parts["rest of weights"] == 0
     spared = {name: most - there.peaks[name] for name, most in here.peaks.items()}
-    # an update has fetched what waits for one parameter
-    assert 0.9 * waits < spared.pop("student: update") <= waits
-    assert set(spared.values()) == {waits}
+    # an update has fetched what waits for one parameter, which is a fifth of this small model
+    assert 0.75 * waits < spared.pop("student: update") < waits
+    assert list(spared.values()) == pytest.approx([waits] * len(spared), rel=1e-3)
 
 
 def test_an_adapter_trains_little(model: Path) -> None:

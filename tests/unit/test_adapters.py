@@ -88,7 +88,7 @@ def test_seed_and_name_decide_the_weights(base: ZImageBackbone) -> None:
     assert len({tuple(value.flatten().tolist()) for value in full.values()}) == len(full)
 
 
-@pytest.mark.parametrize(("factor", "rank"), [(4, None), (-1, None), (4, 30), (4, 64)])
+@pytest.mark.parametrize(("factor", "rank"), [(4, None), (-1, None), (4, 15), (4, 32)])
 def test_peft_computes_the_same(base: ZImageBackbone, factor: int, rank: int | None) -> None:
     """The same tensors, by the same names, in peft's LoKr on the real transformer."""
     student = student_of(base, AdapterConfig(factor=factor, rank=rank))

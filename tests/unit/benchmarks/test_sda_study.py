@@ -24,7 +24,7 @@ WORDS = ["--engine", "plain", "--prompts", "8", "--seeds", "2", "--steps", "2",
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options of every study, with a teacher that is there."""
     base = tmp_path_factory.mktemp("sda")
-    family = tiny_zimage()
+    family = tiny_zimage(wide=True)  # whose pictures differ enough to be measured
     family.save(base / "model", family.backbone)
     places = [f"--{name}={base / name}" for name in ("model", "results", "docs", "work")]
     return [*WORDS, f"data.cache={base / 'cache'}", *places, "--student-set", *TINY,
