@@ -19,10 +19,11 @@ from fewstep.data.batches import Batch
 from fewstep.errors import UserError
 from fewstep.experiment.builder import make_method, make_optims
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.flash import flash
 from fewstep.experiment.models import load_family
 from fewstep.experiment.outline import outline
 from fewstep.experiment.packing import pack_blocks
-from fewstep.experiment.rehearsal import META, Kind, Lengths, batch_of, flash, rehearse
+from fewstep.experiment.rehearsal import META, Kind, Lengths, batch_of, rehearse
 from fewstep.families.base import Cond
 from fewstep.families.recompute import recompute
 from fewstep.families.zimage import ZImage

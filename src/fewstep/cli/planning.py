@@ -60,7 +60,7 @@ def plan(request: PlanRequest, experiment: Experiment, console: Console) -> int:
     """Print it; UserError where it cannot run, or not on the GPU at hand."""
     lengths = Lengths(cond=request.tokens, context=request.context_tokens)
     found = planned(experiment, lengths, request.processes)
-    for line in (*as_plain(experiment), *lines(found)):
+    for line in (*as_plain(experiment), *lines(found), *among(experiment, request.processes)):
         console.print(line)
     if request.gigabytes is not None and not found.fits(request.gigabytes):
         raise UserError(
@@ -92,12 +92,19 @@ def as_plain(experiment: Experiment) -> list[str]:
     return [f"engine {experiment.engine} is counted as plain, which takes more memory"]
 
 
+def among(experiment: Experiment, processes: int) -> list[str]:
+    if processes == 1:
+        return []
+    return [f"all of this is of each of {processes} processes; the time in which they send each "
+            "other gradients and weights is not counted"]  # fmt: skip
+
+
 def planned(experiment: Experiment, lengths: Lengths, processes: int = 1) -> Plan:
     """UserError where the experiment cannot be built."""
-    if experiment.sharding.on:
+    if experiment.sharding.on and processes == 1:
         raise UserError(
-            f"sharding.mode is {experiment.sharding.mode}, which plans cannot weigh yet: set it to "
-            "none; what trains and its moments are then divided by the number of processes"
+            f"sharding.mode is {experiment.sharding.mode}: say among how many it divides with "
+            "`fewstep plan --processes N`"
         )
     check_processes(experiment, processes)
     experiment = replace(experiment, engine="plain")

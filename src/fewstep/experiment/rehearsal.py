@@ -8,18 +8,18 @@ by the library's code (engine plain), in batches of one length.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep.data.batches import Batch
 from fewstep.experiment.builder import make_method, make_optims
 from fewstep.experiment.config import Experiment
+from fewstep.experiment.divided import Divided, held_by_one
+from fewstep.experiment.flash import flash
 from fewstep.experiment.packing import pack_blocks
 from fewstep.families.base import Cond
 from fewstep.families.recompute import recompute
@@ -95,14 +95,18 @@ def rehearse(
     of_step = -(-experiment.data.batch_size // size)
     own = -(-of_step // processes)
     kinds = kinds_of(method, experiment, batch, optims, own)
-    parts, peaks = memory(method, list(models.values()), optims, batch, experiment, min(own, 2))
+    sizes = method, list(models.values()), optims, batch, experiment
+    parts, peaks = memory(*sizes, min(own, 2), processes)
     if own > 2:  # some methods keep the graphs of all micro-batches from one phase to the next
-        _, fewer = memory(method, list(models.values()), optims, batch, experiment, 1)
+        _, fewer = memory(*sizes, 1, processes)
         peaks = {name: most + (own - 2) * (most - fewer[name]) for name, most in peaks.items()}
     counts |= {name: count(optim.parameters.values()) for name, optim in optims.items()}
     return Rehearsal(
         parameters=counts, kinds=kinds, parts=parts, peaks=peaks,
-        moved={name: moved(optim) for name, optim in optims.items()},
+        moved={
+            name: moved(o) // (processes if experiment.sharding.on else 1)
+            for name, o in optims.items()
+        },
         offloaded={n: nbytes(states([o])) if o.cfg.offload else 0 for n, o in optims.items()},
     )  # fmt: skip
 
@@ -172,13 +176,15 @@ def kinds_of(
 
 def memory(
     method: Method, models: list[ZImage], optims: dict[str, Optim], batch: Batch,
-    experiment: Experiment, micro: int,
+    experiment: Experiment, micro: int, processes: int,
 ) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
     """Bytes by part, and the most by what is done, in a step of most phases and so many
-    micro-batches."""
+    micro-batches, of a process."""
     fullest = max(range(min(experiment.loop.steps, LOOKED_AT)),
                   key=lambda step: len(list(method.phases(step))))  # fmt: skip
     live, peaks = Live(), dict[str, int]()
+    trained = [m for m in method.modules.values() if not isinstance(m, Ema)]
+    divided = Divided(experiment.sharding, processes, trained, [m.backbone for m in models])
     live.add(p for model in models for p in model.backbone.parameters())
     live.add(t for m in method.modules.values() for t in (*m.parameters(), *m.buffers()))
     batches = [replace(batch, ids=tuple(f"{name} {i}" for name in batch.ids)) for i in range(micro)]
@@ -190,6 +196,8 @@ def memory(
             optim.first = None  # of which a run says a line and drops it
             optim.zero_grad()
         live.forget(states(o for o in optims.values() if o.cfg.offload))
+        divided.weights(live)
+        divided.cut(live, [*averages_of(method), *states(optims.values())])
         for phase in method.phases(fullest):
             optim = optims[phase.name]
             live.restart()
@@ -199,17 +207,31 @@ def memory(
                 phase.after()
                 peaks[f"{phase.name}: gradients and update"] = live.peak
                 continue
-            accumulate(
-                phase, [(b, 1 / len(batches)) for b in batches], list(optim.parameters.values()),
-                scale=1.0, seed=0, step=fullest, device=META,
-            )  # fmt: skip
-            peaks[f"{phase.name}: gradients"] = live.peak
+            with divided.scattered(live, optim):
+                accumulate(
+                    phase, [(b, 1 / len(batches)) for b in batches],
+                    list(optim.parameters.values()), scale=1.0, seed=0, step=fullest, device=META,
+                )  # fmt: skip
+            peaks[f"{phase.name}: gradients"] = live.peak + divided.gathered()
+            for p in optim.parameters.values():  # what was scattered is weighed with the update
+                p.grad = torch.zeros_like(p) if divided.among > 1 else p.grad
             live.restart()
+            before = live.now
+            gradients = nbytes(p.grad for p in optim.parameters.values() if p.grad is not None)
             optim.step(optim.norm())
             optim.zero_grad()
             phase.after()
-            peaks[f"{phase.name}: update"] = live.peak
-    return parts_of(method, models, optims), peaks
+            peaks[f"{phase.name}: update"] = divided.update(optim, before, live.peak, gradients)
+    sizes = parts_of(method, models, optims)
+    return held_by_one(sizes, divided) if divided.among > 1 else sizes, peaks
+
+
+def averages_of(method: Method) -> list[Tensor]:
+    return [
+        p for module in method.modules.values()
+        if isinstance(module, Ema) and module.module is not None
+        for p in module.module.parameters()
+    ]  # fmt: skip
 
 
 def parts_of(method: Method, models: list[ZImage], optims: dict[str, Optim]) -> dict[str, int]:
@@ -218,9 +240,7 @@ def parts_of(method: Method, models: list[ZImage], optims: dict[str, Optim]) -> 
         "frozen models": [p for model in models for p in model.backbone.parameters()],
         "averages": [], "trained weights": [], "rest of weights": [], "moments": [],
     }  # fmt: skip
-    for module in method.modules.values():
-        if isinstance(module, Ema) and module.module is not None:
-            found["averages"] += module.module.parameters()
+    found["averages"] += averages_of(method)
     for optim in optims.values():
         found["trained weights"] += optim.parameters.values()
         if optim.cfg.offload:
@@ -235,26 +255,3 @@ def parts_of(method: Method, models: list[ZImage], optims: dict[str, Optim]) -> 
         seen |= {id(t) for t in own}
         sizes[name] = nbytes(own)
     return sizes
-
-
-@contextmanager
-def flash() -> Iterator[None]:
-    """Attention by a kernel that keeps no matrix of all pairs, as processors and GPUs have; on the
-    meta device torch takes the one that does."""
-
-    def attention(
-        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:  # fmt: skip
-        if attn_mask is not None or enable_gqa:
-            raise ValueError("a rehearsal has batches of one length, without masks")
-        kernel = torch.ops.aten._scaled_dot_product_flash_attention
-        return kernel(query, key, value, dropout_p, is_causal, scale=scale)[0]
-
-    real = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = attention  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = real

@@ -25,12 +25,13 @@ class Live(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self.storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self.elsewhere: set[int] = set()
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
             storage = tensor.untyped_storage()
             key, size = storage._cdata, storage.nbytes()
-            if key not in self.storages and size > 0:
+            if key not in self.storages and key not in self.elsewhere and size > 0:
                 self.storages[key] = weakref.ref(storage, self.freed(key, size))
                 self.now += size
                 self.peak = max(self.peak, self.now)
@@ -43,9 +44,10 @@ class Live(TorchDispatchMode):
         return free
 
     def forget(self, tensors: Iterable[Tensor]) -> None:
-        """They lie elsewhere."""
+        """They lie elsewhere, and so do views of them; they must outlive the count."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
+            self.elsewhere.add(storage._cdata)
             if self.storages.pop(storage._cdata, None) is not None:
                 self.now -= storage.nbytes()
 
