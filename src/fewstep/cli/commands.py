@@ -181,13 +181,13 @@ def train_alone(
     with open_run(out, experiment, built, command) as run, watching(run, track, console):
         if built.check is not None:
             ensure_teacher(built.check, run, force, console)
-        if make is build:  # a study's variant may be ill on purpose, and several share the work
-            look_first(experiment, built, run, command, console, force=force)
         start.meet()
         built = divided(built, experiment, agreed(start, experiment, built))
         built.rest(experiment)
         models = [family.backbone for family in (built.family, built.teacher)]
         console.print(kept(experiment, built.method, built.optims, models))
+        if make is build:  # a study's variant may be ill on purpose, and several share the work
+            look_first(experiment, built, run, command, console, force=force)
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,

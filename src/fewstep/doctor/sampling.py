@@ -216,7 +216,8 @@ def text(model: Model) -> Finding:
             f"encoding changes the list of prompts that it is given: {given[0][:60]!r}",
             "pass a copy to the tokenizer",
         )
-    theirs, _ = family.pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False)
+    with family.awake():
+        theirs, _ = family.pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False)
     for i, (ours, wanted) in enumerate(zip(together.tokens, theirs, strict=True)):
         alone = family.encode_text([prompts[i]]).tokens[0]
         for other, what in ((wanted, "the pipeline reads it"), (alone, "it is read alone")):
