@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,8 @@ COUNT = 2
 
 
 def weighed(experiment: Experiment, model: Path, phases: tuple[str, ...]) -> dict[str, int]:
-    """The most bytes of this process in the second of two steps."""
+    """The most bytes of this process in a step after the first: of five the least, for what FSDP2
+    leaves to the garbage collector comes on top now and then."""
     family, method, _ = real(experiment, model)
     mesh = init_device_mesh("cpu", (COUNT,))
     divide(method, [family.backbone], experiment.sharding, mesh)
@@ -44,8 +46,9 @@ def weighed(experiment: Experiment, model: Path, phases: tuple[str, ...]) -> dic
     batch = replace(batch, x0=torch.randn(batch.x0.shape), cond=of_numbers(batch.cond))
     step = next(s for s in range(99) if tuple(p.name for p in method.phases(s)) == phases)
     found: dict[str, int] = {}
-    for _ in range(2):
+    for i in range(6):
         left = 0
+        gc.collect()
         for phase in method.phases(step):
             optim, modules = optims[phase.name], (family.backbone, *method.modules.values())
             local = [held(t)[0] for m in modules for t in (*m.parameters(), *m.buffers())]
@@ -54,18 +57,23 @@ def weighed(experiment: Experiment, model: Path, phases: tuple[str, ...]) -> dic
             with allocations() as first:
                 one: list[tuple[Batch, float]] = [(batch, 0.5)]
                 accumulate(phase, one, None, scale=2.0, seed=0, step=step, device=CPU)
-            found[f"{phase.name}: gradients"] = there + left + first.most
+            note(found, i, f"{phase.name}: gradients", there + left + first.most)
             with allocations() as second:
                 optim.step(optim.norm())
                 optim.zero_grad()
                 phase.after()
-            found[f"{phase.name}: update"] = there + left + first.now + second.most
+            note(found, i, f"{phase.name}: update", there + left + first.now + second.most)
             left += first.now + second.now
             optim.train(False)
         reshard(method.modules.values())
         for optim in optims.values():
             optim.train(True)
     return found
+
+
+def note(found: dict[str, int], step: int, name: str, most: int) -> None:
+    if step:
+        found[name] = min(most, found.get(name, most))
 
 
 @pytest.mark.slow

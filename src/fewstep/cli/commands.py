@@ -186,8 +186,9 @@ def train_alone(
         built.rest(experiment)
         models = [family.backbone for family in (built.family, built.teacher)]
         console.print(kept(experiment, built.method, built.optims, models))
-        if make is build:  # a study's variant may be ill on purpose, and several share the work
-            look_first(experiment, built, run, command, console, force=force)
+        # a study's variant may be ill on purpose; several share the work, and weights with it
+        if make is build and not start.ranks.sharded:
+            look_first(experiment, built, run, command, console)
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,

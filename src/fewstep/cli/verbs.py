@@ -48,7 +48,7 @@ class TrainRequest:
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the configuration and check it against files and model, without loading weights."""
     force: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Train although the doctor or the teacher's check has found a fault; the run records that."""
+    """Train by a teacher that has failed its check; the run records that."""
     track: ViewerName | None = None
     """A viewer that is shown the metrics while the run trains (`pip install 'fewstep[track]'`). It
     can neither stop nor slow it down; the record is metrics.jsonl."""
