@@ -69,7 +69,7 @@ HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
     "SDA": ("sda_shapes", {"model": STUDENT}),
     "D-OPSD": ("dopsd_shapes", {"model": STUDENT}),
 }
-PLAIN = {"engine": "plain", "data.batch_size": 16, "data.samples.prompts": 32,
+PLAIN = {"engine": "plain", "data.batch_size": 8, "data.samples.prompts": 32,
          "data.samples.steps": 8}  # fmt: skip
 
 

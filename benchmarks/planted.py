@@ -59,7 +59,7 @@ class Fault:
     def patient(self, patch: Patch, experiment: Experiment, built: Built) -> Patient:
         ill = self.plant(patch, experiment, built) or Ill()
         return Patient(
-            ill.experiment or experiment, ill.built or built, against=ill.against, prompts=4
+            ill.experiment or experiment, ill.built or built, against=ill.against, prompts=2
         )
 
 
@@ -125,6 +125,12 @@ def weights_that_were_not_loaded(_p: Patch, _e: Experiment, built: Built) -> Non
     with torch.no_grad():
         for p in built.teacher.backbone.parameters():
             p.copy_(0.02 * torch.randn(p.shape, generator=draws))
+
+
+@fault("convention")
+def answers_that_are_not_finite(patch: Patch, _e: Experiment, _b: Built) -> None:
+    right = ZImageBackbone.forward
+    patch.setattr(ZImageBackbone, "forward", lambda *given: torch.nan * right(*given))
 
 
 @fault("pipeline")
@@ -229,29 +235,30 @@ def micro_batches_of_one_for_a_hinge(_p: Patch, experiment: Experiment, built: B
     return Ill(built=replace(built, batches=ones))
 
 
-@fault("student input")
-def a_student_that_sees_pure_noise(patch: Patch, _e: Experiment, built: Built) -> None:
+def seeing(patch: Patch, built: Built, see: Callable[[Batch, Rng, Tensor], Tensor]) -> None:
+    """What the student sees at the level sigma that it is told."""
     method = ladd_of(built)
 
     def denoise(batch: Batch, rng: Rng, probs: tuple[float, ...]) -> Tensor:
         sigma = sigmas.choice(rng, method.cfg.student_sigmas, probs)
-        x = rng.randn_like(batch.x0)
+        x = see(batch, rng, sigma)
         return path.to_x0(x, method.student(x, sigma, batch.cond), sigma)
 
     patch.setattr(method, "denoise", denoise)
+
+
+@fault("student input")
+def a_student_that_sees_pure_noise(patch: Patch, _e: Experiment, built: Built) -> None:
+    seeing(patch, built, lambda batch, rng, _: rng.randn_like(batch.x0))
 
 
 @fault("student input")
 def a_student_told_another_level_than_it_sees(patch: Patch, _e: Experiment, built: Built) -> None:
-    method = ladd_of(built)
+    def cleaner(batch: Batch, rng: Rng, sigma: Tensor) -> Tensor:
+        level = (sigma - 0.25).clamp(min=0.05)
+        return path.interpolate(batch.x0, rng.randn_like(batch.x0), level)
 
-    def denoise(batch: Batch, rng: Rng, probs: tuple[float, ...]) -> Tensor:
-        sigma = sigmas.choice(rng, method.cfg.student_sigmas, probs)
-        seen = (sigma - 0.25).clamp(min=0.05)
-        x = path.interpolate(batch.x0, rng.randn_like(batch.x0), seen)
-        return path.to_x0(x, method.student(x, sigma, batch.cond), sigma)
-
-    patch.setattr(method, "denoise", denoise)
+    seeing(patch, built, cleaner)
 
 
 @fault("estimate")

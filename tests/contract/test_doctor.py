@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks import doctor
 from benchmarks.planted import FAULTS, Fault
+
+from fewstep.doctor.base import examine
+from fewstep.doctor.checks import CHECKS
+from fewstep.doctor.gradients import gradients
+from fewstep.doctor.patient import Patient
+from fewstep.doctor.sampling import levels
+from fewstep.experiment.builder import build
+from fewstep.experiment.models import model_path
+from fewstep.flow.sigmas import grid
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +42,35 @@ def test_a_healthy_pipeline_passes(name: str, cache: Path) -> None:
     seen = doctor.examined(name, doctor.experiment_of(recipe, change, cache, ""), cache)
     assert seen.complaints == []
     assert sum(line.startswith("PASS") for line in seen.lines) >= 14
+
+
+@pytest.mark.slow
+def test_a_student_has_a_schedule_of_its_own(cache: Path, tmp_path: Path) -> None:
+    """As that of Z-Image-Turbo beside Z-Image."""
+    shutil.copytree(model_path("shapes"), tmp_path / "model")
+    file = tmp_path / "model/scheduler/scheduler_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "shift": 6.0}))
+    change = {"model": str(tmp_path / "model"), "engine": "plain",
+              "method.student_sigmas": grid(4, 6.0)[:-1], "data.samples.prompts": 32}  # fmt: skip
+    experiment = doctor.experiment_of("sda_shapes", change, cache, "")
+    patient = Patient(experiment, build(experiment, tmp_path / "run"), prompts=2)
+    found = {a.check.name: a for a in examine(patient, CHECKS, quick=True, moving=False)}
+    assert found["levels"].state == "pass", found["levels"].line()
+    assert found["grid"].state == "pass" and found["pipeline"].state == "pass"
+    other = replace(experiment.method, student_sigmas=grid(4, 3.0)[:-1])
+    ill = Patient(replace(experiment, method=other), patient.built, prompts=2)
+    assert levels(ill).state == "fail"
+
+
+@pytest.mark.slow
+def test_gradients_that_are_zero_at_the_start_are_told_and_no_fault(
+    cache: Path, tmp_path: Path
+) -> None:
+    """Student, teacher and critic of DMD2 begin equal, and without guidance nothing is apart."""
+    experiment = doctor.experiment_of("dmd2_shapes", {"method.guidance": 1.0}, cache, "")
+    found = gradients(Patient(experiment, build(experiment, tmp_path / "run")))
+    assert found.state == "warn" and "at the start student has no gradient" in found.evidence
 
 
 def test_there_are_as_many_faults_as_were_promised() -> None:

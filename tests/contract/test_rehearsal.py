@@ -245,6 +245,7 @@ def test_what_waits_in_main_memory_takes_none_of_the_device(model: Path) -> None
     n, waits = here.parameters["student"], there.offloaded["student"]
     assert here.offloaded == {"heads": 0, "student": 0} and there.offloaded["heads"] == 0
     assert waits == pytest.approx((2 + 1 + 1 / 64) * n, rel=0.01)
+    assert here.pinned == 0 and waits < there.pinned < 2 * waits
     assert sum(here.parts.values()) - sum(there.parts.values()) == waits
     assert there.parts["rest of weights"] == 0
     spared = {name: most - there.peaks[name] for name, most in here.peaks.items()}

@@ -164,8 +164,13 @@ def doctor(words: list[str], console: Console) -> int:
 
 
 def is_hub_id(name: str) -> bool:
-    """owner/name, where no such path is there."""
-    return name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists()
+    """owner/name, where nothing on this machine is called so, nor looks as if it were meant."""
+    owner, _, rest = name.partition("/")
+    path = user_path(name)
+    meant = user_path(owner).is_dir() or path.suffix in (".txt", ".csv", ".tsv", ".jsonl")
+    return bool(owner and rest) and "/" not in rest and owner[0] not in "./~" and not (
+        path.exists() or meant
+    )  # fmt: skip
 
 
 def precompute(words: list[str], console: Console) -> int:

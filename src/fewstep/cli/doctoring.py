@@ -71,10 +71,12 @@ class DoctorModelRequest:
     steps: int = 4
     """That it is to be sampled with, once it is fast."""
     guidance: float = 2.0
-    """Of its pictures; of a few-step model, which its scheduler tells, none is used."""
+    """Of its pictures: 1 for a model that was distilled. One whose scheduler draws noise between
+    steps is taken for such."""
     size: int | None = None
     """Pixels of a side; none is 1024, and 64 for Shapes."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """None is bfloat16 on a GPU and float32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -100,6 +102,7 @@ def doctor(
     validated = None if request.validated is None else read_config(request.validated)
     with ProgressLines(console) as told:
         built = build(experiment, out, told)
+    built.rest(experiment)
     more = [] if validated is None else [compared(experiment, validated)]
     for note in built.notes:
         console.print(f"note: {note}")
@@ -112,7 +115,8 @@ def of_model(request: DoctorModelRequest, name: str, command: str, console: Cons
     out = folder_of(request.out, Path(name).name)
     gpu = torch.cuda.is_available()
     device = ("cuda" if gpu else "cpu") if request.device == "auto" else request.device
-    family = load_family(name, torch.device(device), request.dtype)
+    dtype = request.dtype or ("bfloat16" if device == "cuda" else "float32")
+    family = load_family(name, torch.device(device), dtype)
     world = world_named("shapes") if name == "shapes" else None
     prompts = request.prompts or (PROMPTS if world is None else world.prompts("val", 8))
     side = request.size or (1024 if world is None else 64)

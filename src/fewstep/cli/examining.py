@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ def write_record(
 ) -> Path:
     """The record, and the page, whose path is returned."""
     facts = record(command, answers)
-    write_atomic(out / RECORD, json.dumps(facts, indent=1, default=str).encode() + b"\n")
+    write_atomic(out / RECORD, json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n")
     return write_page(facts, grids, out / PAGE)
 
 
@@ -89,9 +90,18 @@ def record(command: str, answers: Sequence[Answer]) -> dict[str, Any]:
         {
             "check": a.check.name, "asks": a.check.asks, "state": a.state,
             "evidence": a.finding.evidence, "fix": a.finding.fix, "seconds": round(a.seconds, 2),
-            "facts": a.finding.facts,
+            "facts": known(a.finding.facts),
         }
         for a in answers
     ]  # fmt: skip
     return {"command": command, "environment": environment(), "threads": torch.get_num_threads(),
             "checks": rows}  # fmt: skip
+
+
+def known(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: known(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [known(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
+import torch
+
 from fewstep.doctor.patient import Model, Patient
-from fewstep.errors import UserError
 from fewstep.evaluate.grids import Column
 
 State = Literal["pass", "warn", "fail", "skip"]
+WORSE: tuple[State, ...] = ("skip", "pass", "warn", "fail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +81,15 @@ class Answer:
 
 
 def of_model(check: Check[Model]) -> Check[Patient]:
-    """The same question, of a patient's model."""
-    return replace(check, look=lambda patient: check.look(patient.model))  # type: ignore[return-value]
+    """The same question of each of a patient's models: the worst answer, or the first of equals."""
+
+    def look(patient: Patient) -> Finding:
+        found = {name: check.look(model) for name, model in patient.models.items()}
+        name = max(found, key=lambda name: WORSE.index(found[name].state))
+        of = f"of {name}: " if len(found) > 1 else ""
+        return replace(found[name], evidence=f"{of}{found[name].evidence}")
+
+    return replace(check, look=look)  # type: ignore[return-value]
 
 
 def examine(
@@ -107,7 +117,24 @@ def examine(
 
 def looked(check: Check[P], patient: P) -> Finding:
     try:
-        return check.look(patient)
-    except (UserError, ValueError, RuntimeError) as error:
+        found = check.look(patient)
+    except torch.OutOfMemoryError:
+        return doubtful(
+            "could not be looked at: it takes more memory than there is",
+            "look on a larger device, or at `fewstep plan`",
+        )
+    except Exception as error:  # whatever a check stumbles over is a finding, and no traceback
         said = " ".join(str(error).split()) or type(error).__name__
         return bad(f"could not be looked at: {said}", "repair that first")
+    if found.state == "pass" and not finite(found.facts):
+        return bad(f"{found.evidence}: not all of this is finite", "see where numbers overflow")
+    return found
+
+
+def finite(value: Any) -> bool:
+    """Whether every number in it is."""
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fewstep.doctor import pictures, run, sampling, training
+from fewstep.doctor import gradients, pictures, run, sampling, text, training
 from fewstep.doctor.base import Check, of_model
 from fewstep.doctor.patient import Model, Patient
 
 SAMPLER = ("convention", "pipeline")
 MODEL_CHECKS: tuple[Check[Model], ...] = (
     Check(name="text", asks="Are prompts read as the model's pipeline reads them?",
-          look=sampling.text),
+          look=text.reading),
     Check(name="grid", asks="Do sampler and pipeline visit the same levels?", look=sampling.grid),
     Check(name="convention", asks="Are time and sign those of the model?",
           look=sampling.convention),
@@ -31,7 +31,7 @@ CHECKS: tuple[Check[Patient], ...] = (
           needs=("convention", "autoencoder")),
     Check(name="captions", asks="Do prompts belong to their samples?", look=pictures.captions,
           needs=("convention", "samples", "text")),
-    Check(name="cut off", asks="Are prompts read to their end?", look=sampling.cut_off),
+    Check(name="cut off", asks="Are prompts read to their end?", look=text.cut_off),
     Check(name="leaks", asks="Is an evaluation trained on?", look=run.leaks),
     Check(name="micro-batches", asks="Does the loss see enough samples at once?",
           look=training.micro_batches),
@@ -45,9 +45,9 @@ CHECKS: tuple[Check[Patient], ...] = (
           needs=SAMPLER, slow=True),
     Check(name="adapter", asks="Does the adapter adapt?", look=training.adapter),
     Check(name="gradients", asks="Does everything that trains have a gradient?",
-          look=training.gradients, needs=("adapter",)),
+          look=gradients.gradients, needs=("adapter",)),
     Check(name="recompute", asks="Are blocks computed again where that was asked for?",
-          look=training.recomputed, needs=("gradients",)),
+          look=gradients.recomputed, needs=("gradients",)),
     Check(name="updates", asks="Do updates move weights, and only those that train?",
-          look=training.updates, needs=("gradients",), moves=True),
+          look=gradients.updates, needs=("gradients",), moves=True),
 )  # fmt: skip

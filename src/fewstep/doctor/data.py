@@ -9,12 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from fewstep.curation.clean import key
-from fewstep.curation.leaks import Guard
-from fewstep.curation.likeness import signatures
 from fewstep.curation.read import Bad, Row, read
 from fewstep.data.folder import Folder
 from fewstep.doctor.base import Check, Finding, bad, doubtful, good, not_here
-from fewstep.doctor.run import ALIKE
+from fewstep.doctor.run import given_away
 
 FEW_PICTURES = 4
 CROPPED, ENLARGED = 0.25, 1.5
@@ -74,14 +72,8 @@ def leaked(prompts: Prompts) -> Finding:
     """Whether a benchmark is among them."""
     if not prompts.against:
         return not_here("no benchmark was named (--against)")
-    guard = Guard([key(text) for text in prompts.against], ALIKE)
-    if found := guard.leaks(prompts.keys, signatures(prompts.keys)):
-        first = found[0]
-        return bad(
-            f"{len(found)} prompts give away one of the benchmark: {prompts.good[first.row].text!r}"
-            f" {prompts.against[first.evaluation]!r} ({first.how})",
-            "`fewstep prompts FILE --against BENCHMARK` takes them out", leaks=len(found),
-        )  # fmt: skip
+    if (found := given_away([row.text for row in prompts.good], prompts.against)) is not None:
+        return found
     return good(f"none of {len(prompts.against)} prompts of the benchmark among them")
 
 

@@ -23,7 +23,7 @@ from fewstep.families.base import Cond
 from fewstep.families.zimage import ZImage
 from fewstep.flow import path
 from fewstep.flow.sample import at
-from fewstep.shapes import Latent, Sigma
+from fewstep.shapes import Latent, Pixels, Sigma
 from fewstep.worlds.base import World
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -104,7 +104,8 @@ class Model:
                 lambda _module, inputs: seen.append(1 - float(inputs[1].flatten()[0]))
             )
             try:
-                with self.family.awake(), torch.random.fork_rng(devices=[]):
+                gpus = [self.device] if self.device.type == "cuda" else []
+                with self.family.awake(), torch.random.fork_rng(devices=gpus):
                     torch.manual_seed(0)  # a stochastic scheduler draws from it
                     x0 = pipeline(
                         list(self.prompts), height=height, width=width, num_inference_steps=steps,
@@ -115,6 +116,11 @@ class Model:
                 handle.remove()
             self.drawn[steps, w] = Drawn(eps=self.eps, x0=x0.float(), sigmas=tuple(seen))
         return self.drawn[steps, w]
+
+    @torch.no_grad()
+    def pictures(self, x0: Latent) -> Pixels:
+        """One by one, as little memory as it can be done in."""
+        return torch.cat([self.family.decode(row[None]).float() for row in x0])
 
     @torch.no_grad()
     def one_step_error(self, x0: Latent, cond: Cond, sigma: float, seed: int = 1) -> Tensor:
@@ -148,12 +154,27 @@ class Patient:
         self.experiment, self.built, self.against = experiment, built, tuple(against)
         self.device = built.device
         data = experiment.data
-        self.model = Model(
-            built.teacher, built.world, preview_prompts(experiment, built.world)[:prompts],
-            data.size(), few=experiment.sampling.steps, guidance=data.samples.guidance,
-            plain=experiment.engine == "compiled",
-        )  # fmt: skip
+        asked = preview_prompts(experiment, built.world)[:prompts]
+        # of other sources nothing is drawn with guidance, and a model of few steps has none
+        guidance = data.samples.guidance if data.source == "samples" else 1.0
+
+        def model_of(family: ZImage) -> Model:
+            return Model(
+                family, built.world, asked, data.size(), few=experiment.sampling.steps,
+                guidance=guidance, plain=experiment.engine == "compiled",
+            )  # fmt: skip
+
+        self.model = model_of(built.teacher)
         """Whose pictures are learnt from: the teacher, or the model itself where there is none."""
+        self.own = self.model if built.family is built.teacher else model_of(built.family)
+        """What the student is made of."""
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """By what they are."""
+        if self.own is self.model:
+            return {"the model": self.model}
+        return {"the teacher": self.model, "the model": self.own}
 
     @cached_property
     def batch(self) -> Batch:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
+from fewstep.data.batches import Batch
 from fewstep.data.scale import check_scale
 from fewstep.doctor.base import Finding, bad, doubtful, good, not_here
 from fewstep.doctor.patient import Model, Patient, relative
@@ -16,14 +18,16 @@ KNOWN = 0.3
 """A level at which a model sees nearly everything of its own pictures."""
 TOLD = 0.9
 """A level at which it needs the prompt."""
+ENOUGH, STEPS = 32, 8
+"""Samples that are enough to tell whether prompts fit, and steps in which they are looked for."""
 
 
 @torch.no_grad()
 def autoencoder(model: Model) -> Finding:
     """Latents of the model's own pictures through pictures and back, and their scale."""
     family, x0 = model.family, model.by_pipeline().x0
-    images = family.decode(x0)
-    again = family.encode_image(images.float()).float()
+    images = model.pictures(x0)
+    again = torch.cat([family.encode_image(image[None]).float() for image in images])
     error = float(relative(again, x0).mean())
     gain = float((again * x0).mean() / x0.square().mean())
     size = float(x0.square().mean().sqrt())
@@ -33,7 +37,7 @@ def autoencoder(model: Model) -> Finding:
         f"latents have root mean square {size:.2f}; decoded and encoded again they come back "
         f"{gain:.2f} times as large, {error:.2g} of the mean square away"
     )
-    if error > ROUND_TRIP or not 0.8 < gain < 1.25:
+    if not error <= ROUND_TRIP or not 0.8 < gain < 1.25:
         return bad(
             evidence, "see scaling_factor and shift_factor in vae/config.json: are they those that "
             "the transformer was trained with?", **facts,
@@ -71,35 +75,50 @@ def samples(patient: Patient) -> Finding:
 @torch.no_grad()
 def captions(patient: Patient) -> Finding:
     """Whether samples are told better by their own prompts than by those of others."""
-    if patient.experiment.data.source == "prompts":
+    source = patient.experiment.data.source
+    if source == "prompts":
         return not_here("there are no pictures beside the prompts")
-    batch = patient.batch
-    n = len(batch)
-    if n < 8:
-        return not_here(f"{n} samples in a micro-batch are too few to tell")
-    neighbours = batch.cond[[(i + 1) % n for i in range(n)]]
-    differ = [
-        i for i in range(n)
-        if batch.cond.tokens[i].shape != neighbours.tokens[i].shape
-        or not torch.equal(batch.cond.tokens[i], neighbours.tokens[i])
-    ]  # fmt: skip
-    if len(differ) < 8:
-        return not_here("too few samples have different prompts")
-    x0 = batch.x0[differ]
-    gains = torch.stack([
-        patient.model.one_step_error(x0, neighbours[differ], TOLD, seed)
-        - patient.model.one_step_error(x0, batch.cond[differ], TOLD, seed) for seed in (1, 2)
-    ]).mean(0)  # fmt: skip
-    mean = float(gains.mean())
-    z = mean / (float(gains.std()) / math.sqrt(len(differ)) + 1e-12)
-    facts = {"gain": mean, "z": z, "n": len(differ)}
+    gains: list[Tensor] = []
+    for step in range(STEPS):
+        gains += [gain_of(patient.model, b.to(patient.device)) for b in patient.built.batches(step)]
+        if sum(map(len, gains)) >= ENOUGH:
+            break
+    gain = torch.cat(gains)
+    n = len(gain)
+    if n < ENOUGH / 2:
+        return not_here(f"{n} samples beside others with another prompt are too few to tell")
+    mean = float(gain.mean())
+    z = mean / (float(gain.std()) / math.sqrt(n) + 1e-12)
+    facts = {"gain": mean, "z": z, "n": n}
     evidence = (
-        f"noised to {TOLD:g}, {len(differ)} samples are told better by their own prompts than by "
-        f"others' by {mean:.2g} of their mean square ({z:.1f} standard errors)"
+        f"noised to {TOLD:g}, {n} samples are told better by their own prompts than by others' by "
+        f"{mean:.2g} of their mean square ({z:.1f} standard errors)"
     )
-    if z < 1:
+    if source == "folder" and not z >= 3:
+        return doubtful(evidence, "captions that are nearly alike tell pictures no better", **facts)
+    if not z >= 1:
         return bad(evidence, "prompts and pictures do not belong together: delete the cache, and "
                    "see in which order they were written", **facts)  # fmt: skip
-    if z < 3:
+    if not z >= 3:
         return doubtful(evidence, "look at some of them: prompts hardly fit", **facts)
     return good(evidence, **facts)
+
+
+def gain_of(model: Model, batch: Batch) -> Tensor:
+    """Of each sample that has another prompt than the next one: the error under that one's, minus
+    the error under its own."""
+    n = len(batch)
+    others = batch.cond[[(i + 1) % n for i in range(n)]]
+    differ = [
+        i for i, (a, b) in enumerate(zip(batch.cond.tokens, others.tokens, strict=True))
+        if a.shape != b.shape or not torch.equal(a, b)
+    ]  # fmt: skip
+    if not differ:
+        return torch.zeros(0)
+    x0 = batch.x0[differ]
+    both = [
+        model.one_step_error(x0, others[differ], TOLD, seed)
+        - model.one_step_error(x0, batch.cond[differ], TOLD, seed)
+        for seed in (1, 2)
+    ]
+    return torch.stack(both).mean(0).cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fewstep.curation.clean import key
@@ -16,6 +17,20 @@ ALIKE = 0.7
 """Jaccard index from which a prompt gives another one away, as in `fewstep prompts`."""
 
 
+def given_away(texts: Sequence[str], against: Sequence[str]) -> Finding | None:
+    """Prompts that are, or are nearly, or hold one of a benchmark; None where there is none."""
+    keys = [key(text) for text in texts]
+    guard = Guard([key(text) for text in against], ALIKE)
+    if not against or not (found := guard.leaks(keys, signatures(keys))):
+        return None
+    first = found[0]
+    return bad(
+        f"{len(found)} prompts give away one of the benchmark: {texts[first.row]!r} "
+        f"{against[first.evaluation]!r} ({first.how})",
+        "`fewstep prompts FILE --against BENCHMARK` takes them out", leaks=len(found),
+    )  # fmt: skip
+
+
 def leaks(patient: Patient) -> Finding:
     """Whether prompts of an evaluation are trained on."""
     experiment, world = patient.experiment, patient.built.world
@@ -27,15 +42,8 @@ def leaks(patient: Patient) -> Finding:
     if same := [own[k] for k in dict.fromkeys(keys) if k in own]:
         return bad(f"{len(same)} prompts of the evaluation are trained on, such as {same[0]!r}",
                    "take them out, or what is measured is memory", leaks=len(same))  # fmt: skip
-    if patient.against:
-        guard = Guard([key(prompt) for prompt in patient.against], ALIKE)
-        if found := guard.leaks(keys, signatures(keys)):
-            first = found[0]
-            return bad(
-                f"{len(found)} prompts of training give away one of the benchmark: "
-                f"{trained[first.row]!r} {patient.against[first.evaluation]!r} ({first.how})",
-                "`fewstep prompts FILE --against BENCHMARK` takes them out", leaks=len(found),
-            )  # fmt: skip
+    if (found := given_away(trained, patient.against)) is not None:
+        return found
     others = len(own) + len(patient.against)
     return good(f"none of {others} prompts of evaluations among {len(trained)} of training")
 

@@ -11,7 +11,7 @@ from fewstep.doctor.patient import LEVELS, Model, Patient, overheard, relative
 from fewstep.evaluate.grids import Column
 from fewstep.flow import path
 from fewstep.flow.guidance import guided
-from fewstep.flow.sample import draw, euler
+from fewstep.flow.sample import SamplerName, draw, euler
 from fewstep.rng import Rng
 
 SAME = 0.02
@@ -21,7 +21,7 @@ SAME = 0.02
 def grid(model: Model) -> Finding:
     """The levels at which the pipeline calls the model, and those of our sampler."""
     family, n = model.family, model.few
-    theirs, ours = model.by_pipeline(n, 1.0).sigmas, visited(model)
+    theirs, ours = model.by_pipeline(n, 1.0).sigmas, visited(model, family.sampler)
     facts = {"pipeline": list(theirs), "ours": ours}
     if len(ours) != n or len(theirs) != n:
         return bad(
@@ -43,19 +43,20 @@ def grid(model: Model) -> Finding:
 
 
 @torch.no_grad()
-def visited(model: Model) -> list[float]:
+def visited(model: Model, sampler: SamplerName) -> list[float]:
     """Where our sampler calls the model."""
     family = model.family
     with overheard(model.backbone) as calls:
         velocity = guided(model.backbone, model.cond[[0]], None, 1)
         again = Rng(0, 0, "doctor", ["grid"], model.device)
-        draw(family.sampler, velocity, model.eps[:1], family.sigmas(model.few), again)
+        draw(sampler, velocity, model.eps[:1], family.sigmas(model.few), again)
     return [float(call.sigma[0]) for call in calls]
 
 
 def levels(patient: Patient) -> Finding:
     """Whether training visits what the sampler visits."""
-    ours = visited(patient.model)
+    cfg = patient.experiment.sampling
+    ours = visited(patient.own, cfg.sampler)
     trained = sorted(patient.experiment.method.student_sigmas, reverse=True)
     facts = {"trained": trained, "sampled": ours}
     if apart(trained, ours):
@@ -154,9 +155,10 @@ def guidance(patient: Patient) -> Finding:
     moved = float(relative(model.by_pipeline(w=2.0).x0, model.by_pipeline(w=1.0).x0).mean())
     if w <= 1:
         return doubtful(
-            f"data.samples.guidance is {w:g}, which is none, and the teacher is not distilled: "
-            f"guidance 2 changes its pictures by {moved:.2g} of their mean square",
-            "`fewstep doctor --full` shows pictures at several: set data.samples.guidance",
+            f"data.samples.guidance is {w:g}, which is none, and guidance 2 changes the teacher's "
+            f"pictures by {moved:.2g} of their mean square",
+            "unless the teacher is distilled itself, set data.samples.guidance: `fewstep doctor "
+            "--full` shows pictures at several",
             changed=moved,
         )  # fmt: skip
     return good(f"samples are drawn with w = {w:g}; w = 2 changes pictures by {moved:.2g}",
@@ -166,13 +168,13 @@ def guidance(patient: Patient) -> Finding:
 @torch.no_grad()
 def guidance_grid(model: Model) -> Finding:
     """Pictures at several guidances, for eyes; and how many are right, where the world can tell."""
-    family, world = model.family, model.world
+    world = model.world
     columns, rights = list[Column](), dict[str, float]()
     for w in (1.0, 1.5, 2.0, 3.0, 5.0):
-        images = family.decode(model.by_pipeline(20 if not model.few_step else None, w).x0)
-        columns.append(Column(f"w = {w:g}", images.float().cpu()))
+        images = model.pictures(model.by_pipeline(20 if not model.few_step else None, w).x0)
+        columns.append(Column(f"w = {w:g}", images.cpu()))
         if world is not None:
-            right = world.adherence(images.float().cpu(), model.prompts)["all"]
+            right = world.adherence(images.cpu(), model.prompts)["all"]
             rights[f"{w:g}"] = float(right.mean())
     told = ", ".join(f"{share:.0%} at w = {w}" for w, share in rights.items())
     return Finding(
@@ -190,7 +192,7 @@ def gap(model: Model) -> Finding:
     whole = model.by_pipeline(20)
     short = model.by_pipeline(few, 1.0)
     moved = float(relative(short.x0, whole.x0).mean())
-    images = [model.family.decode(d.x0).float().cpu() for d in (whole, short)]
+    images = [model.pictures(d.x0).cpu() for d in (whole, short)]
     columns = (Column("20 steps", images[0]), Column(f"{few} steps, unguided", images[1]))
     pictures = (columns, model.prompts)
     evidence = (
@@ -203,49 +205,3 @@ def gap(model: Model) -> Finding:
             "distilled already?", facts={"moved": moved}, pictures=pictures,
         )  # fmt: skip
     return Finding(state="pass", evidence=evidence, facts={"moved": moved}, pictures=pictures)
-
-
-@torch.no_grad()
-def text(model: Model) -> Finding:
-    """Encoding of prompts: as the pipeline's, one by one as together, and leaving lists alone."""
-    family, prompts = model.family, [*model.prompts[:3], ""]
-    given = list(prompts)
-    together = family.encode_text(given)
-    if given != prompts:
-        return bad(
-            f"encoding changes the list of prompts that it is given: {given[0][:60]!r}",
-            "pass a copy to the tokenizer",
-        )
-    with family.awake():
-        theirs, _ = family.pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False)
-    for i, (ours, wanted) in enumerate(zip(together.tokens, theirs, strict=True)):
-        alone = family.encode_text([prompts[i]]).tokens[0]
-        for other, what in ((wanted, "the pipeline reads it"), (alone, "it is read alone")):
-            if ours.shape != other.shape or not close(ours, other):
-                return bad(
-                    f"{prompts[i]!r} is read otherwise than {what} ({tuple(ours.shape)} and "
-                    f"{tuple(other.shape)})", "see template, padding and hidden layer of the "
-                    "text encoder",
-                )  # fmt: skip
-    empty = together.tokens[-1]
-    if not len(empty) or not bool(empty.isfinite().all()):
-        return bad("the empty prompt has no condition", "guidance needs one")
-    if len({t.shape for t in together.tokens}) == 1 and close(*together.tokens[:2]):
-        return bad("two prompts have one condition", "the text encoder does not read")
-    lengths = [len(tokens) for tokens in together.tokens]
-    return good(f"as the pipeline's; {min(lengths)} to {max(lengths)} tokens, the empty one too")
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    a, b = a.float(), b.float()
-    return float((a - b).square().mean()) < 1e-3 * float(b.square().mean())
-
-
-def cut_off(patient: Patient) -> Finding:
-    """Whether prompts are longer than the model reads."""
-    cut = [note for note in patient.built.notes if "the model reads" in note]
-    if cut:
-        return doubtful(f"{len(cut)} prompts are cut off: {cut[0]}", "shorten them")
-    return good("none of the prompts is longer than the model reads")

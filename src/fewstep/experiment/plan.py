@@ -131,7 +131,8 @@ def lines(plan: Plan) -> list[str]:
     )
     if waiting := sum(found.offloaded.values()):
         said.append(
-            f"GiB in main memory: {waiting / GIB:.2f}, which every update fetches and brings back"
+            f"GiB in main memory: {found.pinned / GIB:.2f} (pinned, of which {waiting / GIB:.2f} "
+            "are used), which every update fetches and brings back"
         )
     tops = [f"{name} {size / GIB:.2f}" for name, size in found.peaks.items()]
     said.append(f"GiB at the most, without these two: {', '.join(tops)}")

@@ -64,15 +64,19 @@ def cut_off(experiment: Experiment, world: World | None, family: ZImage) -> list
     which the rest is trained on like any other."""
     if experiment.data.prompts_file is None or not trains_on_prompts(experiment):
         return []
-    tokenizer, most = family.pipeline.tokenizer, family.longest
-    lengths = [(length(tokenizer, text), text) for text in training_prompts(experiment, world)]
     found = [
-        f"of the {n} tokens of the prompt {shorten(text, 60)!r} the model reads {most}"
-        for n, text in lengths
-        if n > most
+        f"of the {n} tokens of the prompt {shorten(text, 60)!r} the model reads {family.longest}"
+        for n, text in too_long(experiment, world, family)
     ]
     more = len(found) - SHOWN
     return found if more <= 0 else [*found[:SHOWN], f"and {more} more prompts are too long"]
+
+
+def too_long(experiment: Experiment, world: World | None, family: ZImage) -> list[tuple[int, str]]:
+    """Prompts that are trained on and have more tokens than the model reads, with how many."""
+    tokenizer = family.pipeline.tokenizer
+    lengths = [(length(tokenizer, text), text) for text in training_prompts(experiment, world)]
+    return [(n, text) for n, text in lengths if n > family.longest]
 
 
 def is_text(line: bytes) -> bool:

@@ -70,6 +70,8 @@ class Rehearsal:
     them both, gradients once."""
     offloaded: dict[str, int]
     """Bytes that wait in main memory for an update of a phase."""
+    pinned: int
+    """Bytes of main memory that they take: torch gives out powers of two where a GPU is to read."""
 
 
 def rehearse(
@@ -108,6 +110,10 @@ def rehearse(
             for name, o in optims.items()
         },
         offloaded={n: nbytes(states([o])) if o.cfg.offload else 0 for n, o in optims.items()},
+        pinned=sum(
+            1 << (t.nbytes - 1).bit_length()
+            for t in states(o for o in optims.values() if o.cfg.offload) if t.is_meta
+        ),
     )  # fmt: skip
 
 
