@@ -150,9 +150,9 @@ def ladd_zimage_48gb() -> Experiment:
 
 def ladd_zimage_32gb() -> Experiment:
     """The same on one GPU of 32 GB: what the optimizer keeps beside weights waits in main memory,
-    17 GiB of it, and crosses to the GPU and back for every update. `fewstep plan ladd_zimage_32gb`
-    counts 25 GiB of tensors on the GPU at the most, while prompts are read for pictures on the way;
-    in a step it is 19.
+    17 GiB in 26 that torch pins for it, and crosses to the GPU and back for every update.
+    `fewstep plan ladd_zimage_32gb` counts 25 GiB of tensors on the GPU at the most, while prompts
+    are read for pictures on the way; in a step it is 19.
 
     Hardware: none tried. Duration: not yet measured.
     Score: not yet measured.
