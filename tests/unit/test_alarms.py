@@ -9,16 +9,17 @@ from dataclasses import replace
 import pytest
 
 from fewstep.jsonl import no_nan
+from fewstep.train import alarms
 from fewstep.train.alarms import (
     GO_BACK,
     SIGNS,
     Alarm,
+    Course,
     Look,
     Policy,
     Sign,
     WatchConfig,
     band,
-    course,
     told,
 )
 
@@ -26,12 +27,16 @@ CFG = WatchConfig(every=10, policy=replace(GO_BACK, seeds="slow", heads_win="sto
 START = {"detail": 1.0, "prompts": 0.8, "seeds": 0.6, "away": 0.0, "moved": 0.0}
 
 
-def looks(*values: dict[str, float], saved: bool = True) -> list[Look]:
+def looks(*values: dict[str, float]) -> list[Look]:
     """The first is of the start, the others differ from it in what is given; ten steps apart."""
     return [
-        Look(step=10 * i, values=START | own, saved=saved, beside={"detail": 2.0} if i == 0 else {})
+        Look(step=10 * i, values=START | own, beside={"detail": 2.0} if i == 0 else {})
         for i, own in enumerate(({}, *values))
     ]
+
+
+def course(found: list[Look], cfg: WatchConfig, steps: int, every: int = 10) -> Course:
+    return alarms.course(found, cfg, steps=steps, checkpoint_every=every)
 
 
 WELL: dict[str, float] = {}
@@ -88,9 +93,15 @@ def test_it_goes_back_to_the_newest_healthy_checkpoint_and_then_to_the_one_befor
     assert (well.take, well.healthy) == (50, [10])
 
 
-def test_only_checkpoints_that_are_looked_at_are_healthy() -> None:
-    found = course(looks(WELL, WELL, FAR, FAR, saved=False), CFG, 100)
+def test_a_healthy_look_speaks_for_the_newest_checkpoint() -> None:
+    found = course(looks(WELL, WELL, FAR, FAR), CFG, 100, every=100)
     assert (found.take, found.healthy) == (0, [0])
+    assert course(looks(WELL, WELL, WELL), CFG, 100, every=15).healthy == [15, 30]
+    assert course(looks(WELL, WELL, FAR), CFG, 100, every=15).healthy == [0, 15]
+    # what was written at the step of a return is what it went back from
+    back = course(looks(WELL, FAR, FAR, WELL), CFG, 100, every=30)
+    assert back.alarms[0].back_to == 0 and back.healthy == [0]
+    assert course(looks(WELL, FAR, FAR, WELL, WELL, WELL), CFG, 100, every=30).healthy == [0, 60]
     assert course(looks(WELL, WELL, WELL), CFG, 100).healthy == [20, 30]
     assert course(looks(WELL, FAR, WELL), CFG, 100).healthy == [10, 30]
 
@@ -125,7 +136,8 @@ def test_every_sign_has_an_alarm_and_every_alarm_a_sign() -> None:
 
 
 def test_what_is_told_is_json() -> None:
-    found = told(looks(WELL, FAR, FAR), CFG, 100)
+    own = looks(WELL, FAR, FAR)
+    found = told(own, course(own, CFG, 100))
     assert set(found["bands"]) == set(START)
     again = json.loads(json.dumps(no_nan(found), allow_nan=False))
     assert again["bands"]["away"] == {

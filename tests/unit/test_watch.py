@@ -71,6 +71,10 @@ def game() -> Game:
     return found
 
 
+def watch_of(cfg: WatchConfig = CFG, probe: Told | None = None) -> Watch:
+    return Watch(cfg, probe or Told(), steps=16, checkpoint_every=2)
+
+
 def play(
     own: Game, run: Run, *hooks: Callable[[int], None], cfg: WatchConfig = CFG,
     probe: Told | None = None, said: io.StringIO | None = None,
@@ -78,7 +82,7 @@ def play(
     return loop.train(
         own.method, own.batches, own.loop, run, own.optims, [every(1, h) for h in hooks], seed=0,
         console=Console(file=said or io.StringIO(), width=300),
-        watch=Watch(cfg, probe or Told(), last_step=own.loop.steps),
+        watch=watch_of(cfg, probe),
     )  # fmt: skip
 
 
@@ -98,7 +102,7 @@ def test_an_alarm_takes_the_healthy_weights_at_half_the_rate(
         before.train(run, steps=6)
     held = before.state()
     again = game()
-    watch = Watch(CFG, Told(), last_step=16)
+    watch = watch_of()
     with new_run(tmp_path / "c") as run, pytest.raises(Killed):
         loop.train(
             again.method, again.batches, again.loop, run, again.optims, [every(1, kill(10))],
@@ -109,7 +113,7 @@ def test_an_alarm_takes_the_healthy_weights_at_half_the_rate(
         watch.begin(run, 10, again.method.modules, again.optims)
         rates = [optim.cfg.lr for optim in again.optims.values()]
         said: list[str] = []
-        assert watch.look(run, 10, saved=True, say=said.append, settle=lambda: None) is None
+        assert watch.look(run, 10, say=said.append, settle=lambda: None) is None
         seen = again.state()
     for name, value in held.items():
         if name.endswith(":updates"):
@@ -161,7 +165,6 @@ def test_what_lies_in_the_run(straight: tuple[Game, Path, str]) -> None:
     _, directory, _ = straight
     looks = read_looks(directory)
     assert [row["step"] for row in looks] == list(range(0, 17, 2))
-    assert all(row["saved"] for row in looks)
     assert looks[0]["beside"] == {"detail": 2.0} and looks[1]["beside"] == {}
     assert set(looks[2]["values"]) == {"skipped", "away", "detail", *Told.heads}
     course = json.loads((directory / COURSE).read_bytes())
@@ -252,6 +255,6 @@ def test_what_is_gone_or_broken_is_said(tmp_path: Path) -> None:
 
 def test_a_watch_that_never_looks_is_none() -> None:
     with pytest.raises(ValueError, match="must look every n >= 1 steps, got 0"):
-        Watch(WatchConfig(), Told(), last_step=3)
-    own = Watch(replace(CFG, every=5), Told(), last_step=12)
-    assert [step for step in range(13) if own.due(step)] == [0, 5, 10, 12]
+        watch_of(WatchConfig())
+    own = watch_of(replace(CFG, every=5))
+    assert [step for step in range(17) if own.due(step)] == [0, 5, 10, 15, 16]

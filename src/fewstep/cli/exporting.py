@@ -94,7 +94,10 @@ def kept_healthy(run: Run, experiment: Experiment) -> Path | None:
     looks = [look_of(row) for row in read_looks(run.directory)]
     if not looks:
         return None
-    found = course(looks, experiment.watch, experiment.loop.steps)
+    loop = experiment.loop
+    found = course(
+        looks, experiment.watch, steps=loop.steps, checkpoint_every=loop.checkpoint_every
+    )
     if found.stop is None or found.take is None:
         return None
     of_healthy(found.take, run, experiment)

@@ -153,7 +153,8 @@ def make_watch(
         return None
     start = teacher if isinstance(experiment.method, LADDConfig) else family
     probes = Probes(experiment, family, world, method, start.backbone, batches, samples / "health")
-    return Watch(experiment.watch, probes, last_step=experiment.loop.steps)
+    loop = experiment.loop
+    return Watch(experiment.watch, probes, steps=loop.steps, checkpoint_every=loop.checkpoint_every)
 
 
 def check_processes(experiment: Experiment, processes: int) -> None:

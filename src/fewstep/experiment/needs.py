@@ -113,20 +113,11 @@ def check_assistant(experiment: Experiment) -> None:
 
 
 def check_watch(experiment: Experiment) -> None:
-    watch, loop = experiment.watch, experiment.loop
-    if not watch.every:
-        return
-    if experiment.retention.every and watch.policy.any_of("slow", "back"):
+    watch = experiment.watch
+    if watch.every and experiment.retention.every and watch.policy.any_of("slow", "back"):
         raise ValueError(
             f"retention.every = {experiment.retention.every} goes back and lowers learning rates by"
             " a rule of its own: set watch.policy to log, evidence or stop, or retention.every to 0"
-        )
-    long, short = max(watch.every, loop.checkpoint_every), min(watch.every, loop.checkpoint_every)
-    if watch.keeps and long % short:
-        raise ValueError(
-            f"watch.every = {watch.every} and loop.checkpoint_every = {loop.checkpoint_every}: a "
-            "run can only go back to checkpoints that were looked at; make one a multiple of the "
-            "other"
         )
 
 

@@ -7,8 +7,8 @@ there is of pictures that the student should come to.
 
     alarm      a sign that speaks for it, being out of its band, at `patience` looks one after the
                other; one look is enough of what is not finite, and of signs that are sudden
-    healthy    a look with every sign in its band, at whose step there is a checkpoint; two of them
-               are kept, and the start counts as one until there are
+    healthy    the newest checkpoint at a look with every sign in its band, unless the run has gone
+               back since; two of them are kept, and the start is the first
     back       to the newest healthy checkpoint, at `slower` times the learning rates; each is given
                up when it is gone back to, as long as there is an older one
 
@@ -148,8 +148,6 @@ class Look:
     step: int
     values: Mapping[str, float]
     """By the names of signs; what a run has not got is missing."""
-    saved: bool = False
-    """Whether there is a checkpoint of this step."""
     beside: Mapping[str, float] = field(default_factory=dict)
     """Of the first look: what pictures have that the student should come to."""
 
@@ -244,10 +242,10 @@ def healthy(look: Look, start: Look) -> bool:
     return all(side(sign, look, band(sign, start)) is None for sign in SIGNS)
 
 
-def course(looks: Sequence[Look], cfg: WatchConfig, last_step: int) -> Course:
-    """What follows from looks, of which the first is of step 0."""
+def course(looks: Sequence[Look], cfg: WatchConfig, *, steps: int, checkpoint_every: int) -> Course:
+    """What follows from looks, of which the first is of step 0, in a run of `steps`."""
     alarms: list[Alarm] = []
-    kept, rate, returns, since = [0], 1.0, 0, 1
+    kept, rate, returns, since, gone_back = [0], 1.0, 0, 1, 0
     going = set[str]()  # alarms that have been raised and not gone since
     stop, take = None, None
     start = looks[0]
@@ -257,12 +255,13 @@ def course(looks: Sequence[Look], cfg: WatchConfig, last_step: int) -> Course:
         new = [(sign, name) for sign, name in found if name not in going]
         going = {name for _, name in found}
         action = strongest([cfg.policy.of(name) for _, name in new])
-        again = action == "back" and returns < cfg.returns and look.step < last_step
+        again = action == "back" and returns < cfg.returns and look.step < steps
         if action in ("back", "stop"):
             take = kept[-1]
         if again:
             kept = kept[:-1] or kept
             rate, returns, since, going = rate * cfg.slower, returns + 1, i + 1, set[str]()
+            gone_back = look.step
         elif action == "slow":
             rate *= cfg.slower
         for sign, name in new:
@@ -272,10 +271,11 @@ def course(looks: Sequence[Look], cfg: WatchConfig, last_step: int) -> Course:
                 high=high, action=cfg.policy.of(name), back_to=take,
             ))  # fmt: skip
         if take is not None and not again:
-            stop = reason(look, new, action, returns, cfg, last_step)
+            stop = reason(look, new, action, cfg, steps)
             break
-        if look.saved and healthy(look, start):
-            kept = [*kept, look.step][-2:]
+        newest = look.step // checkpoint_every * checkpoint_every
+        if healthy(look, start) and newest > max(gone_back, kept[-1]):
+            kept = [*kept, newest][-2:]
     return Course(alarms=alarms, healthy=kept, rate=rate, stop=stop, take=take)
 
 
@@ -284,14 +284,13 @@ def strongest(actions: Sequence[Action]) -> Action | None:
 
 
 def reason(
-    look: Look, new: Sequence[tuple[Sign, str]], action: Action | None, returns: int,
-    cfg: WatchConfig, last_step: int,
-) -> str:  # fmt: skip
+    look: Look, new: Sequence[tuple[Sign, str]], action: Action | None, cfg: WatchConfig, steps: int
+) -> str:
     """Why the run ends with this look."""
     names = ", ".join(dict.fromkeys(name for _, name in new))
     if action == "stop":
         return f"the alarm {names} at step {look.step}, whose watch.policy is stop"
-    if look.step >= last_step:
+    if look.step >= steps:
         return f"the alarm {names} at its last step"
     return (
         f"the alarm {names} at step {look.step}, and the run has gone back watch.returns = "
@@ -299,8 +298,8 @@ def reason(
     )
 
 
-def told(looks: Sequence[Look], cfg: WatchConfig, last_step: int) -> dict[str, Any]:
+def told(looks: Sequence[Look], found: Course) -> dict[str, Any]:
     """The course as JSON, with the bands, for whoever reads without the rule."""
-    found = asdict(course(looks, cfg, last_step))
     seen = {name for look in looks for name in look.values}
-    return {"bands": {name: own for name, own in bands(looks[0]).items() if name in seen}, **found}
+    own = {name: band for name, band in bands(looks[0]).items() if name in seen}
+    return {"bands": own, **asdict(found)}

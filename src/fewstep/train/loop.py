@@ -201,10 +201,7 @@ def train(
         if unlogged:
             write_row()  # a look is about all steps before it
         with clock.paused():
-            why = watch.look(
-                run, progress.step, saved=progress.step == saved, say=line.say,
-                settle=saving.finish, ranks=ranks,
-            )  # fmt: skip
+            why = watch.look(run, progress.step, say=line.say, settle=saving.finish, ranks=ranks)
             if ranks.sharded:
                 reshard(method.modules.values())
         return why

@@ -22,7 +22,7 @@ from torch import nn
 
 from fewstep.jsonl import no_nan
 from fewstep.runs import Follower, Run, RunError, write_atomic
-from fewstep.train.alarms import ACTIONS, Alarm, Course, Look, WatchConfig, course, told
+from fewstep.train.alarms import ACTIONS, Course, Look, WatchConfig, course, told
 from fewstep.train.aside import HEALTHY, go_back, healthy_name, set_aside, set_rates
 from fewstep.train.commit import name_of
 from fewstep.train.optim import Optim
@@ -55,13 +55,17 @@ class Probe(Protocol):
 class Watch:
     """What the loop asks between steps, over one run; in every process of several.
 
-    last_step  of the run, where there is a look in any case
+    steps             of the run, at whose end there is a look in any case
+    checkpoint_every  so many of them
     """
 
-    def __init__(self, cfg: WatchConfig, probe: Probe, *, last_step: int) -> None:
+    def __init__(
+        self, cfg: WatchConfig, probe: Probe, *, steps: int, checkpoint_every: int
+    ) -> None:
         if cfg.every < 1:
             raise ValueError(f"a watch must look every n >= 1 steps, got {cfg.every}")
-        self.cfg, self.probe, self.last_step = cfg, probe, last_step
+        self.cfg, self.probe = cfg, probe
+        self.steps, self.checkpoint_every = steps, checkpoint_every
         self.modules: Mapping[str, nn.Module] = {}
         self.optims: Mapping[str, Optim] = {}
         self.rates: dict[str, float] = {}
@@ -70,10 +74,12 @@ class Watch:
 
     @property
     def course(self) -> Course:
-        return course(self.looks, self.cfg, self.last_step)
+        return course(
+            self.looks, self.cfg, steps=self.steps, checkpoint_every=self.checkpoint_every
+        )
 
     def due(self, step: int) -> bool:
-        return step % self.cfg.every == 0 or step == self.last_step
+        return step % self.cfg.every == 0 or step == self.steps
 
     def begin(
         self, run: Run | Follower, step: int, modules: Mapping[str, nn.Module],
@@ -96,21 +102,20 @@ class Watch:
             set_rates(self.optims, self.rates, self.course.rate)
 
     def look(
-        self, run: Run | Follower, step: int, *, saved: bool, say: Callable[[str], None],
+        self, run: Run | Follower, step: int, *, say: Callable[[str], None],
         settle: Callable[[], None], ranks: Ranks = ALONE,
     ) -> str | None:  # fmt: skip
         """Measure, raise alarms, go back; why the run should stop, None if it should go on.
 
-        saved   whether there is a checkpoint of this step, or will be once `settle` has returned
         settle  waits until checkpoints that were begun are written
 
         RunError where a checkpoint that is needed does not lie there, or not whole.
         """
         if not self.looks or self.looks[-1].step != step:
-            self.looks.append(self.measured(step, saved, ranks))
+            self.looks.append(self.measured(step, ranks))
         found = self.course
         if isinstance(run, Run):
-            self.record(run, [alarm for alarm in found.alarms if alarm.step == step], say)
+            self.record(run, found, say)
         if self.cfg.keeps:
             self.keep(run, found, settle, ranks)
         if found.take is not None:
@@ -119,7 +124,7 @@ class Watch:
         set_rates(self.optims, self.rates, found.rate)
         return found.stop
 
-    def measured(self, step: int, saved: bool, ranks: Ranks) -> Look:
+    def measured(self, step: int, ranks: Ranks) -> Look:
         """What all processes hold for this look: the first one's."""
         values: dict[str, float] = {}
         beside: dict[str, float] = {}
@@ -128,16 +133,17 @@ class Watch:
             beside = {} if self.looks else dict(self.probe.beside())
         elif ranks.sharded:
             self.probe.follow(step)
-        row = {"step": step, "values": values, "saved": saved, "beside": beside}
+        row = {"step": step, "values": values, "beside": beside}
         self.stretch = self.stretch.next(step)
         return look_of(ranks.all_facts(no_nan(row))[0])
 
-    def record(self, run: Run, alarms: list[Alarm], say: Callable[[str], None]) -> None:
+    def record(self, run: Run, found: Course, say: Callable[[str], None]) -> None:
+        """The looks and what was made of them, and of an alarm at the last one what shows it."""
         rows = [row_of(look) for look in self.looks]
         write(run, rows)
-        found = no_nan(told(self.looks, self.cfg, self.last_step))  # nor has JSON infinite ends
-        text = json.dumps(found, indent=1, allow_nan=False)
+        text = json.dumps(no_nan(told(self.looks, found)), indent=1, allow_nan=False)
         write_atomic(run.directory / COURSE, text.encode() + b"\n")
+        alarms = [alarm for alarm in found.alarms if alarm.step == self.looks[-1].step]
         for alarm in alarms:
             say(alarm.line())
         if any(ACTIONS.index(alarm.action) >= ACTIONS.index("evidence") for alarm in alarms):
@@ -192,12 +198,11 @@ def look_of(row: Mapping[str, Any]) -> Look:
         {name: math.nan if value is None else float(value) for name, value in row[key].items()}
         for key in ("values", "beside")
     )
-    return Look(step=int(row["step"]), values=values, saved=bool(row["saved"]), beside=beside)
+    return Look(step=int(row["step"]), values=values, beside=beside)
 
 
 def row_of(look: Look) -> dict[str, Any]:
-    return {"step": look.step, "values": no_nan(dict(look.values)), "saved": look.saved,
-            "beside": no_nan(dict(look.beside))}  # fmt: skip
+    return no_nan({"step": look.step, "values": dict(look.values), "beside": dict(look.beside)})
 
 
 def write(run: Run, rows: list[dict[str, Any]]) -> None:
