@@ -151,7 +151,7 @@ def test_what_is_told_is_json() -> None:
     [
         ({"every": -1}, r"watch\.every must be >= 0, got -1"),
         ({"seeds": 1}, r"watch\.seeds must be >= 2, got 1"),
-        ({"prompts": 1}, r"watch\.prompts must be >= 2, got 1"),
+        ({"prompts": 7}, r"watch\.prompts must be >= 8, got 7"),
         ({"patience": 0}, r"watch\.patience must be >= 1, got 0"),
         ({"slower": 0.0}, r"watch\.slower must lie in \(0, 1\], got 0\.0"),
     ],

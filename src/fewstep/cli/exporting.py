@@ -106,13 +106,17 @@ def kept_healthy(run: Run, experiment: Experiment) -> Path | None:
 
 def of_healthy(step: int, run: Run, experiment: Experiment) -> Experiment:
     """The experiment that ends with the weights of this step, for what is written of it. UserError
-    where no look after the start was healthy."""
-    if step == 0:
-        raise UserError(
-            f"no checkpoint of {run.directory} is healthy but that of its start (see health.json), "
-            "so there is nothing to write; start another run with a lower optim.student.lr"
-        )
-    return replace(experiment, loop=replace(experiment.loop, steps=step))
+    where the student had not moved by then."""
+    try:
+        if step > 0:
+            return replace(experiment, loop=replace(experiment.loop, steps=step))
+    except ValueError:  # a run of so few steps ends before the student's first move
+        pass
+    raise UserError(
+        f"the last healthy step of {run.directory} is {step} (see health.json), when its student "
+        "had not moved, so there is nothing to write; start another run with a lower "
+        "optim.student.lr"
+    )
 
 
 def whole(found: Path) -> Path:

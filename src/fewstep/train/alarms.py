@@ -81,7 +81,7 @@ class WatchConfig:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("every", 0), ("prompts", 2), ("seeds", 2), ("batch", 1), ("patience", 1),
+            ("every", 0), ("prompts", 8), ("seeds", 2), ("batch", 1), ("patience", 1),
             ("returns", 0),
         ):  # fmt: skip
             if (value := getattr(self, name)) < least:
