@@ -85,6 +85,11 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "faults_found": ("planted faults whose check is the first to complain", ">= 29", "benchmarks.doctor"),
     "false_alarms": ("healthy pipelines of which the doctor complains", "<= 0", "benchmarks.doctor"),
     "doctor_seconds": ("seconds of the doctor's quick part on Shapes, the longest", "<= 60", "benchmarks.doctor"),
+    "collapse_detection_steps": ("steps from the student's first move to the first alarm, of runs that collapse", "", "benchmarks.collapse run"),
+    "rollback_kid_change": ("KID of a collapsing run that goes back minus that of the healthy run", "", "benchmarks.collapse run"),
+    "probe_overhead": ("seconds of a watch's looks over seconds of training, Shapes", "<= 0.05", "benchmarks.collapse run"),
+    "sweep_winner_confirmed_gain": ("KID of the recipe minus that of a sweep's winner, on new training seeds", "", "benchmarks.sweep"),
+    "naive_improvements_surviving": ("share of a single-seed sweep's improvements that new training seeds confirm", "", "benchmarks.sweep"),
   },
 }  # fmt: skip
 
