@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fewstep.jsonl import no_nan
 from fewstep.train import alarms
 from fewstep.train.alarms import (
+    ACTIONS,
     GO_BACK,
     SIGNS,
     Alarm,
@@ -159,3 +162,24 @@ def test_what_is_told_is_json() -> None:
 def test_bad_values(change: dict[str, float], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         WatchConfig(**change)  # type: ignore[arg-type]
+
+
+DOC = (Path(__file__).parents[2] / "docs" / "health.md").read_text(encoding="utf-8")
+
+
+def test_the_page_says_every_band() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| ", DOC, re.M)
+    told = {name: (healthy, re.findall(r"`(\w+)`", alarms)) for name, healthy, alarms in rows}
+    assert set(told) == {sign.name for sign in SIGNS}
+    for sign in SIGNS:
+        end = " x" if sign.relative else ""
+        low, high = f"{sign.low:g}{end}", f"{sign.high:g}{end}"
+        text = f"{low} to {high}"
+        if sign.low == -math.inf:
+            text = f"up to {high}"
+        elif sign.high == math.inf:
+            text = f"from {low}"
+        names = dict.fromkeys(name for name in (sign.below, sign.above) if name)
+        assert told[sign.name] == (text, list(names)), sign.name
+    for action in ACTIONS:
+        assert f"| `{action}` |" in DOC
