@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from rich.console import Console
 
 from fewstep.cli import INTERRUPTED, commands
 from fewstep.cli.examining import SWITCH
+from fewstep.cli.planning import expected
 from fewstep.cli.sampling import telling
 from fewstep.data.cache import alone
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
+from fewstep.report.numbers import duration
 from fewstep.sweep.plan import FILE, Plan, ScoreName, check_same
 from fewstep.sweep.propose import propose
 from fewstep.sweep.result import RECORD, write_result
 from fewstep.sweep.runner import Means
-from fewstep.sweep.score import yardstick
+from fewstep.sweep.score import see, yardstick
 from fewstep.sweep.space import read_space
-from fewstep.sweep.store import Sweep, open_sweep, trials_of
+from fewstep.sweep.space import written as spelled
+from fewstep.sweep.store import Sweep, Trial, open_sweep, read_scored, trials_of
 from fewstep.sweep.worker import work
 
 PAGE = "sweep.html"
@@ -100,7 +104,11 @@ def sweep(
     def after() -> None:
         written(found, command)
 
-    means = Means(train=train, stick=stick, say=console.print)
+    def seen(own: Experiment, run: Path) -> Mapping[str, np.ndarray]:
+        with telling("pictures", console) as told:
+            return see(stick, own, run, told)
+
+    means = Means(train=train, see=seen, say=console.print)
     loop = work if plan.propose is None else propose
     if not loop(found, means, after, until=until):
         console.print("time is over, and other workers still run trials: they will end the sweep")
@@ -143,7 +151,7 @@ def describe(plan: Plan, out: Path, console: Console) -> int:
     console.print(f"recipe {plan.recipe}, {plan.base.loop.steps} steps a run, score "
                   f"{plan.score_key} ({plan.better} is better)")  # fmt: skip
     for key, own in plan.space.items():
-        console.print(f"vary {key}: {own}")
+        console.print(f"vary {key}: {spelled(own)}")
     if plan.propose is not None:
         console.print(f"changes come from: {plan.propose}")
     last = plan.runs - plan.trials * plan.seeds
@@ -153,11 +161,23 @@ def describe(plan: Plan, out: Path, console: Console) -> int:
     console.print(f"at most {steps} steps and {pictures} pictures")
     if (out / FILE).exists():
         check_same(out, plan)
-        ended = sum(t.result is not None for t in trials_of(Sweep(out, plan)))
-        console.print(f"would go on with {out}, where {ended} trials have ended")
+        ended = [t for t in trials_of(Sweep(out, plan)) if t.result is not None]
+        console.print(f"would go on with {out}, where {len(ended)} trials have ended")
+        if (seconds := seconds_of(ended)) is not None:
+            console.print(f"a run trains for {duration(seconds)} so far; all of them would take "
+                          f"{duration(seconds * plan.runs)} of one worker")  # fmt: skip
     else:
         console.print(f"would start a sweep in {out}")
+    for line in expected(plan.base):
+        console.print(f"a run: {line}")
     return 0
+
+
+def seconds_of(trials: Sequence[Trial]) -> float | None:
+    """Of training in a run that has ended; None where there is none."""
+    seeds = [(t, seed) for t in trials if t.result is not None for seed in t.result.seeds]
+    found = [one.seconds for t, seed in seeds if (one := read_scored(t, seed)) is not None]
+    return sum(found) / len(found) if found else None
 
 
 @contextmanager

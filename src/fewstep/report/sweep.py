@@ -69,6 +69,7 @@ def write_page(facts: Mapping[str, Any], path: Path) -> Path:
         counts=Counter(row["state"] for row in facts["trials"]), states=STATES,
         ranking=shown_rows, others=[line(facts, r) for r in rows.values() if r["why"]],
         fresh=[again(facts, own) for own in facts["fresh"]], winner=called(facts["winner"]),
+        state_of_winner=state_of(facts),
         plots={"parallel": parallel(facts), "importance": bars(facts["importance"]),
                "pareto": pareto(facts)},
         front=[called(n) for n in facts["front"]],
@@ -80,6 +81,16 @@ def write_page(facts: Mapping[str, Any], path: Path) -> Path:
 
 def called(n: int) -> str:
     return "the recipe" if n == 0 else f"trial {n}"
+
+
+def state_of(facts: Mapping[str, Any]) -> str:
+    """What is known of the winner."""
+    if not facts["over"]:
+        return "not run on new seeds yet"
+    if facts["winner"] == 0:
+        return "nothing beats it"
+    holds = any(own["holds"] for own in facts["fresh"] if own["number"] == facts["winner"])
+    return "better than the recipe" if holds else "its lead may be chance"
 
 
 def line(facts: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
@@ -122,8 +133,10 @@ def short(own: Any) -> str:
 
 def number(estimate: Mapping[str, Any]) -> Number:
     """An estimate as the record has it."""
-    bounds = (math.nan if estimate[k] is None else estimate[k] for k in ("value", "low", "high"))
-    return Number(*bounds, *(estimate[key] for key in ("n_prompts", "n_seeds", "n_runs")))
+    low, high = (math.nan if estimate[key] is None else estimate[key] for key in ("low", "high"))
+    centre = math.nan if estimate["value"] is None else estimate["value"]
+    counts = (int(estimate[key]) for key in ("n_prompts", "n_seeds", "n_runs"))
+    return Number(centre, low, high, *counts)
 
 
 def value(estimate: Mapping[str, Any] | None, percent: bool) -> tuple[str, str]:

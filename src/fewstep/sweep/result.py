@@ -119,8 +119,8 @@ def afresh(sweep: Sweep, trial: Trial, recipe: Trial) -> Afresh:
     own = draws_of(trial, seeds, plan.score_key)
     gain = None
     if trial.number != 0 and (both := paired_seeds(sweep, trial, recipe)):
-        two = (draws_of(t, both, plan.score_key) for t in (trial, recipe))
-        gain = confirmed(*two, *size, share=plan.share)
+        one, two = (draws_of(t, both, plan.score_key) for t in (trial, recipe))
+        gain = confirmed(one, two, *size, share=plan.share)
     return Afresh(
         number=trial.number, seeds=seeds, sweep=there,
         afresh=level(own, *size, share=plan.share), curse=curse(chosen_on, own, *size),

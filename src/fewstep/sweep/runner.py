@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fewstep.errors import UserError
-from fewstep.evaluate.generate import Progress, silent
 from fewstep.experiment.codec import to_yaml
 from fewstep.experiment.config import Experiment
 from fewstep.runs import RunError, read_metrics
 from fewstep.sweep.decide import before, difference, is_better, is_worse
-from fewstep.sweep.score import Yardstick, see, training_seconds
+from fewstep.sweep.score import training_seconds
 from fewstep.sweep.store import (
     Result,
     Scored,
@@ -33,6 +33,9 @@ from fewstep.train.loop import NotFiniteError
 Train = Callable[[Experiment, Path], bool]
 """Train to the end and export, as `fewstep train` does; False where it was interrupted, which the
 same call goes on from."""
+See = Callable[[Experiment, Path], Mapping[str, np.ndarray]]
+"""(1 + replicates,) by metric of what a run has exported, on the prompts, sampling seeds and
+resamples that all trials share."""
 Say = Callable[[str], None]
 
 
@@ -41,9 +44,8 @@ class Means:
     """What a worker runs trials with."""
 
     train: Train
-    stick: Yardstick
+    see: See
     say: Say
-    told: Progress = silent
 
 
 def run_trial(sweep: Sweep, trial: Trial, means: Means) -> Trial:
@@ -86,7 +88,7 @@ def run_seed(sweep: Sweep, trial: Trial, seed: int, means: Means) -> Scored:
         means.say(f"trial {trial.number}, training seed {seed}")
         if not means.train(experiment, run):
             raise KeyboardInterrupt
-        draws = see(means.stick, experiment, run, means.told)
+        draws = means.see(experiment, run)
         seconds = training_seconds(read_metrics(run))
         scored = Scored(seed=seed, draws=draws, seconds=round(seconds, 3))
     except RunError:  # a full disk, a directory in use: nothing of the trial

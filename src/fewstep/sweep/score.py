@@ -15,12 +15,15 @@ from fewstep.errors import UserError
 from fewstep.evaluate.features import make_extractors
 from fewstep.evaluate.gallery import Pictures, true_pictures
 from fewstep.evaluate.generate import Progress, silent
-from fewstep.evaluate.judge import Candidate, judge
-from fewstep.evaluate.measures import Instruments
+from fewstep.evaluate.judge import Candidate, check_size, size_of
+from fewstep.evaluate.measures import Instruments, Measures, measure
+from fewstep.evaluate.metrics import draws
+from fewstep.evaluate.statistics import Weights, prompt_weights
 from fewstep.experiment.candidates import Asked, Loader, Means, candidate
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.models import choose_device, make_world
 from fewstep.experiment.prompts import evaluation_prompts
+from fewstep.rng import seed_of
 from fewstep.sweep.plan import Plan
 from fewstep.worlds.base import World
 
@@ -38,6 +41,9 @@ class Yardstick:
     world: World | None
     reference: Pictures
     """True ones, or the teacher's where there is no truth."""
+    measures: Measures
+    """Of the reference."""
+    weights: Weights
     instruments: Instruments
 
 
@@ -59,9 +65,12 @@ def yardstick(plan: Plan, directory: Path, told: Progress = silent) -> Yardstick
         with alone(directory / "reference"):
             drawn = teacher(plan.base, directory / "reference", prompts, seeds, device)
             reference = drawn.draw(told).pictures
+    instruments = Instruments(features=features)
     return Yardstick(
         keys=plan.keys, prompts=prompts, seeds=seeds, device=device, world=world,
-        reference=reference, instruments=Instruments(features=features),
+        reference=reference, measures=measure(reference, world, instruments),
+        weights=prompt_weights(len(prompts), np.random.default_rng(seed_of("bootstrap"))),
+        instruments=instruments,
     )  # fmt: skip
 
 
@@ -97,8 +106,10 @@ def see(
     )  # fmt: skip
     means = means_of(experiment, run / "pictures", stick.device)
     row = candidate(asked, stick.prompts, stick.seeds, Loader(means), means)
-    judged = judge([row], stick.reference, stick.world, stick.instruments, told)
-    [found] = judged.draws.values()
+    pictures = row.draw(told).pictures
+    check_size("the student", pictures, size_of(stick.reference))
+    own = measure(pictures, stick.world, stick.instruments)
+    found = draws(own, stick.measures, stick.weights)
     if not np.isfinite(found[stick.keys[0]][0]):
         raise UserError(f"its pictures have no {stick.keys[0].replace('_', ' ')}")
     return {key: found[key] for key in stick.keys}

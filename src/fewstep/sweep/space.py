@@ -44,8 +44,9 @@ class Range:
         return self.low, self.high
 
     def holds(self, value: Value) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.low <= value <= self.high
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,10 @@ def number(value: float | None, half: float = 0.01, runs: int = 2) -> dict[str, 
             "n_runs": runs}  # fmt: skip
 
 
-def trial(n: int, state: str = "complete", *, kid: float = 0.1, diversity: float | None = 0.8,
-          seconds: float = 40.0, change: dict[str, Any] | None = None, why: str = "") -> dict[str, Any]:  # fmt: skip
+def trial(
+    n: int, state: str = "complete", *, kid: float = 0.1, diversity: float | None = 0.8,
+    seconds: float = 40.0, change: dict[str, Any] | None = None, why: str = "",
+) -> dict[str, Any]:  # fmt: skip
     seeds = {"complete": [0, 1], "pruned": [0]}.get(state, [])
     found = {"kid": number(kid), "layout_diversity": number(diversity),
              "adherence": number(0.5)}  # fmt: skip
@@ -45,7 +47,7 @@ def facts(*, over: bool = True, trials: list[dict[str, Any]] | None = None) -> d
         ]
     complete = [t for t in trials if t["state"] == "complete"]
     ranking = [t["number"] for t in sorted(complete, key=lambda t: t["metrics"]["kid"]["value"])]
-    winner = ranking[0]
+    winner = ranking[0] if ranking else 0
     fresh = [
         {"number": n, "seeds": [2, 3, 4, 5, 6], "holds": n == winner, "why": "",
          "sweep": number(0.05), "afresh": number(0.07, runs=5), "curse": number(-0.02, runs=7),
