@@ -85,6 +85,8 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "faults_found": ("planted faults whose check is the first to complain", ">= 29", "benchmarks.doctor"),
     "false_alarms": ("healthy pipelines of which the doctor complains", "<= 0", "benchmarks.doctor"),
     "doctor_seconds": ("seconds of the doctor's quick part on Shapes, the longest", "<= 60", "benchmarks.doctor"),
+    "sweep_winner_confirmed_gain": ("KID of the recipe minus that of a sweep's winner, on training seeds that neither was chosen on", "", "benchmarks.sweep"),
+    "naive_improvements_surviving": ("improvements of a sweep of one seed a trial that hold on five new seeds", "", "benchmarks.sweep"),
   },
 }  # fmt: skip
 

@@ -93,22 +93,11 @@ def sweep(
         found = open_sweep(out, plan)
     console.print(f"sweep {out}: {plan.trials} trials, at most {plan.runs} runs of "
                   f"{plan.base.loop.steps} steps")  # fmt: skip
-    with telling("pictures", console) as told:
-        stick = yardstick(plan, out, told)
-
-    def train(own: Experiment, run: Path) -> bool:
-        with quiet_doctor(first=run == found.trials / "0000" / f"seed_{plan.base.seed}"):
-            code = commands.train(own, run, command, console)
-        return code != INTERRUPTED
+    means = means_of(found, command, console)
 
     def after() -> None:
         written(found, command)
 
-    def seen(own: Experiment, run: Path) -> Mapping[str, np.ndarray]:
-        with telling("pictures", console) as told:
-            return see(stick, own, run, told)
-
-    means = Means(train=train, see=seen, say=console.print)
     loop = work if plan.propose is None else propose
     if not loop(found, means, after, until=until):
         console.print("time is over, and other workers still run trials: they will end the sweep")
@@ -117,6 +106,23 @@ def sweep(
     console.print(facts["verdict"])
     console.print(f"wrote {out / RECORD}, {out / PAGE} and {out / 'best.yaml'}")
     return 0
+
+
+def means_of(found: Sweep, command: str, console: Console) -> Means:
+    """What a worker of this sweep runs trials with."""
+    with telling("pictures", console) as told:
+        stick = yardstick(found.plan, found.directory, told)
+
+    def train(own: Experiment, run: Path) -> bool:
+        with quiet_doctor(first=run == found.trials / "0000" / f"seed_{found.plan.base.seed}"):
+            code = commands.train(own, run, command, console)
+        return code != INTERRUPTED
+
+    def seen(own: Experiment, run: Path) -> Mapping[str, np.ndarray]:
+        with telling("pictures", console) as told:
+            return see(stick, own, run, told)
+
+    return Means(train=train, see=seen, say=console.print)
 
 
 def written(found: Sweep, command: str) -> dict:
