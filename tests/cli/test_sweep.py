@@ -103,3 +103,9 @@ def test_a_sweep_of_real_runs_from_beginning_to_end(
     assert "where 2 trials have ended" in capsys.readouterr().out
     assert main(words(options, out, "--trials", "3")) == 2
     assert "was started with another command (trials: 2 there, 3 here" in error(capsys)
+
+
+def test_help_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"--{name}" in said for name in ("vary", "trials", "propose", "optim.student.lr"))

@@ -65,6 +65,8 @@ class SweepRequest:
     """The first so many are run again at the end, beside the recipe."""
     fresh: int = 5
     """On so many new training seeds."""
+    lean: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Runs that are scored give up their checkpoints and their model, which take room."""
     config: Path | None = None
     """A config.yaml (every run has one) instead of a recipe."""
     out: Path | None = None
@@ -93,7 +95,7 @@ def sweep(
         found = open_sweep(out, plan)
     console.print(f"sweep {out}: {plan.trials} trials, at most {plan.runs} runs of "
                   f"{plan.base.loop.steps} steps")  # fmt: skip
-    means = means_of(found, command, console)
+    means = replace(means_of(found, command, console), lean=request.lean)
 
     def after() -> None:
         written(found, command)

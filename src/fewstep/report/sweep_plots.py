@@ -72,7 +72,7 @@ def scaled(values: Sequence[Any], text: str) -> Scaled:
         names = sorted({str(v) for v in values})
         where = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
         return Scaled([where[str(v)] for v in values], {y: name for name, y in where.items()})
-    log = text.endswith(":log")
+    log = text.endswith(":log") and min(values) > 0  # a command may propose what it likes
     numbers = np.log(values) if log else np.asarray(values, float)
     low, high = float(numbers.min()), float(numbers.max())
     spread = (high - low) or 1.0

@@ -36,9 +36,9 @@ from fewstep.sweep.store import (
     Result,
     Sweep,
     Trial,
+    begin_trial,
     draws_of,
     end_trial,
-    lock,
     new_trial,
     trials_of,
 )
@@ -72,11 +72,9 @@ def propose(
                 trials = trials_of(sweep)
                 taken = orphan(trials)
                 if taken is None and not trials:
-                    first = new_trial(sweep, 0, {})
-                    taken = first, lock(first)
+                    taken = begin_trial(sweep, 0, {})
             if taken is not None:
                 trial, mine = taken
-                assert mine is not None  # one proposer, and what nobody works on
                 with closing(mine):
                     run_trial(sweep, trial, means)
                 after()

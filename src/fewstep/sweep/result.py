@@ -65,7 +65,7 @@ def result(sweep: Sweep, command: str) -> dict[str, Any]:
         "runs": {"planned": plan.runs, "done": runs_done(sweep, trials)}, "over": over,
         "trials": rows, "ranking": [t.number for t in ranking(sweep, trials)],
         "front": front(rows, plan.score_key, plan.diversity_key, lower=plan.better == "lower"),
-        "importance": dict(importance(sweep, trials)) if plan.space else {},
+        "importance": dict(importance(sweep, trials)) if plan.propose is None else {},
         "fresh": [one.to_json() for one in fresh], "winner": winner,
         "verdict": verdict(plan, fresh if over else [], rows, winner),
         "diff": diff(sweep, trials, winner), "environment": environment(),

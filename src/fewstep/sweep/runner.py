@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ See = Callable[[Experiment, Path], Mapping[str, np.ndarray]]
 """(1 + replicates,) by metric of what a run has exported, on the prompts, sampling seeds and
 resamples that all trials share."""
 Say = Callable[[str], None]
+HEAVY = ("checkpoints", "model")
+"""What takes the room of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class Means:
     train: Train
     see: See
     say: Say
+    lean: bool = False
+    """Whether a run that is scored gives its checkpoints and its model up."""
 
 
 def run_trial(sweep: Sweep, trial: Trial, means: Means) -> Trial:
@@ -99,6 +104,9 @@ def run_seed(sweep: Sweep, trial: Trial, seed: int, means: Means) -> Scored:
             raise UserError(f"the recipe itself cannot be swept: {why}") from None
         scored = Scored(seed=seed, draws={}, why=why)
     write_scored(trial, scored)
+    if means.lean:
+        for name in HEAVY:
+            shutil.rmtree(run / name, ignore_errors=True)
     return scored
 
 
@@ -144,8 +152,9 @@ def rival_of(sweep: Sweep, trial: Trial) -> Trial | None:
 
 
 def given_up(sweep: Sweep, trial: Trial, seeds: tuple[int, ...]) -> str:
-    """Why the rest of the seeds is not worth running; "" where it is."""
-    if (rival := rival_of(sweep, trial)) is None or rival.number == trial.number:
+    """Why the rest of the seeds is not worth running; "" where it is, and of the recipe, which all
+    are held against in the end."""
+    if trial.number == 0 or (rival := rival_of(sweep, trial)) is None:
         return ""
     plan = sweep.plan
     own, other = (draws_of(t, seeds, plan.score_key) for t in (trial, rival))

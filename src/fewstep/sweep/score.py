@@ -112,7 +112,8 @@ def see(
     found = draws(own, stick.measures, stick.weights)
     if not np.isfinite(found[stick.keys[0]][0]):
         raise UserError(f"its pictures have no {stick.keys[0].replace('_', ' ')}")
-    return {key: found[key] for key in stick.keys}
+    unknown = np.full(len(stick.weights), np.nan)  # one picture of a prompt has no diversity
+    return {key: found.get(key, unknown) for key in stick.keys}
 
 
 def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -130,6 +130,18 @@ def new_trial(
     return Trial(directory=directory, **facts)
 
 
+def begin_trial(sweep: Sweep, number: int, change: Change) -> tuple[Trial, Run]:
+    """The same with its lock, which is held before anybody can know of the trial."""
+    directory = sweep.trials / f"{number:04d}"
+    directory.mkdir(parents=True, exist_ok=True)
+    held = Run(directory)
+    try:
+        return new_trial(sweep, number, change), held
+    except BaseException:
+        held.close()
+        raise
+
+
 def end_trial(trial: Trial, result: Result) -> Trial:
     found = {"state": result.state, "why": result.why, "seeds": list(result.seeds),
              "kept": result.kept}  # fmt: skip

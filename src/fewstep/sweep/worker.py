@@ -19,9 +19,9 @@ from fewstep.sweep.sampler import next_change
 from fewstep.sweep.store import (
     Sweep,
     Trial,
+    begin_trial,
     is_running,
     lock,
-    new_trial,
     read_scored,
     read_trial,
     trials_of,
@@ -50,9 +50,10 @@ def work(
                 run_trial(sweep, trial, means)
             after()
             continue
-        if not any(is_running(trial) for trial in trials_of(sweep)):
+        left = [trial for trial in trials_of(sweep) if trial.result is None]
+        if not left:
             break
-        if late:
+        if late and all(is_running(trial) for trial in left):
             return False
         time.sleep(POLL)
     run_fresh(sweep, means)
@@ -67,10 +68,7 @@ def take(sweep: Sweep, *, begin: bool = True) -> tuple[Trial, Run] | None:
             return found
         if not begin or len(trials) >= sweep.plan.trials:
             return None
-        trial = new_trial(sweep, len(trials), next_change(sweep, trials))
-        held = lock(trial)
-        assert held is not None  # nobody else has known of it
-        return trial, held
+        return begin_trial(sweep, len(trials), next_change(sweep, trials))
 
 
 def orphan(trials: Sequence[Trial]) -> tuple[Trial, Run] | None:

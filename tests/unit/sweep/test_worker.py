@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fewstep.data.cache import alone
 from fewstep.errors import UserError
 from fewstep.experiment.config import Experiment
 from fewstep.sweep.result import result
+from fewstep.sweep.runner import run_trial
 from fewstep.sweep.sampler import next_change
 from fewstep.sweep.store import Sweep, trials_of
 from fewstep.sweep.worker import take, work
@@ -121,6 +123,21 @@ def test_an_interrupted_trial_is_the_next_one_to_go_on(tmp_path: Path) -> None:
     taken[1].close()
 
 
+def test_the_recipe_is_never_given_up_though_others_end_first(tmp_path: Path) -> None:
+    sweep, log = opened(tmp_path), Log(tmp_path / "runs.txt")
+    first = take(sweep)
+    assert first is not None
+    while (other := take(sweep)) is not None:
+        with closing(other[1]):
+            run_trial(sweep, other[0], log.means())
+    assert result(sweep, "x")["winner"] > 0 and not result(sweep, "x")["over"]
+    first[1].close()
+    assert work(sweep, log.means(), nothing)
+    facts = result(sweep, "x")
+    assert facts["trials"][0]["seeds"] == [0, 1] and facts["over"]
+    assert min(row["gain"]["value"] for row in facts["trials"][1:] if row["gain"]) < 0
+
+
 def test_when_time_is_over_nothing_new_begins_and_the_end_is_run(tmp_path: Path) -> None:
     sweep, log = opened(tmp_path), Log(tmp_path / "runs.txt")
     ticks = iter([0.0, 0.0, 2.0, 2.0])
@@ -177,6 +194,19 @@ def test_a_finalist_that_fails_on_a_new_seed_has_not_won(tmp_path: Path) -> None
     assert facts["winner"] == 0 and facts["verdict"].startswith("The recipe stays")
     assert {own["why"] for own in facts["fresh"]} == {"", "seed 3: noise"}
     assert not any(own["holds"] for own in facts["fresh"])
+
+
+def test_lean_runs_keep_their_record_alone(tmp_path: Path) -> None:
+    sweep, log = opened(tmp_path, plan_of(trials=1)), Log(tmp_path / "runs.txt")
+
+    def train(experiment: Experiment, run: Path) -> bool:
+        (run / "model").mkdir(parents=True)
+        (run / "metrics.jsonl").touch()
+        return log.train(experiment, run)
+
+    assert work(sweep, replace(log.means(train=train), lean=True), nothing)
+    assert [p.name for p in (tmp_path / "trials/0000/seed_0").iterdir()] == ["metrics.jsonl"]
+    assert result(sweep, "x")["runs"]["done"] == 5
 
 
 def test_another_command_on_the_same_folder_is_refused(tmp_path: Path) -> None:
