@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def test_an_answer_that_does_not_come_and_a_second_proposer(tmp_path: Path) -> N
     assert propose(sweep, log.means(), nothing, patience=0.5)
     refused = trials_of(sweep)[1].result
     assert refused is not None and refused.why == "there was none in 0.5 seconds"
+
+
+def test_the_example_of_the_documentation_proposes_what_can_be_run(tmp_path: Path) -> None:
+    text = Path("docs/sweep.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(example.splitlines()) <= 10
+    (tmp_path / "propose.py").write_text(example)
+    plan = plan_of((), propose=f"{sys.executable} {tmp_path / 'propose.py'}", trials=20)
+    sweep, log = opened(tmp_path / "sweep", plan), Log(tmp_path / "runs.txt")
+    assert propose(sweep, log.means(), nothing)
+    states = [t.result.state for t in trials_of(sweep) if t.result is not None]
+    assert len(states) == 8 and "refused" not in states  # its ideas, and then it stops
 
 
 def test_it_ends_after_as_many_trials_as_planned(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,17 @@ from fewstep.sweep.score import see, training_seconds, yardstick
 from fewstep.sweep.space import read_space
 
 
-def plan_of(base: Experiment, **more: object) -> Plan:
-    given = {"trials": 2, "seeds": 2, "top": 1, "fresh": 2, "prompts": 8, "pictures": 2} | more
+def plan_of(base: Experiment, **more: Any) -> Plan:
+    given: dict[str, Any] = {
+        "trials": 2,
+        "seeds": 2,
+        "top": 1,
+        "fresh": 2,
+        "prompts": 8,
+        "pictures": 2,
+    } | more
     space = read_space(["optim.student.lr=1e-5..1e-3:log", "data.micro_batch=none,8"], base)
-    return Plan(recipe="x", base=base, space=space, **given)  # pyright: ignore
+    return Plan(recipe="x", base=base, space=space, **given)
 
 
 def base_of(model: Path) -> Experiment:
