@@ -37,6 +37,7 @@ from rich.console import Console
 from fewstep import claims
 from fewstep.cli.sweeping import means_of
 from fewstep.evaluate.statistics import Estimate
+from fewstep.report.sweep import worded
 from fewstep.sweep.decide import confirmed, is_better
 from fewstep.sweep.plan import FILE, read_plan
 from fewstep.sweep.runner import run_seed
@@ -165,7 +166,7 @@ def page(found: dict[str, Any]) -> str:
 
     naive = pages.markdown(["trial", "change", "KID minus the recipe's, as believed",
                             "on new seeds", "holds"], [
-        [str(row["trial"]), ", ".join(f"{k} = {v}" for k, v in row["change"].items()),
+        [str(row["trial"]), worded(row["change"]),
          f"{row['believed']:+.3g}", shown(row.get("gain")), "yes" if row["holds"] else "no"]
         for row in found["naive"]
     ])  # fmt: skip

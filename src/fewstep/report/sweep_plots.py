@@ -25,13 +25,13 @@ LEAST, MOST = 30.0, 260.0
 
 def parallel(facts: Mapping[str, Any]) -> str:
     """A line for each scored trial across what was varied to its score; "" without a space. The
-    better, the nearer to the far end of the ramp; values that are words stand at equal distances.
-    """
+    better, the nearer to the far end of the ramp; the recipe is dashed, and values that are words
+    stand at equal distances."""
     keys = list(facts["space"])
-    rows = [r for r in facts["trials"] if r["seeds"] and set(keys) <= r["change"].keys()]
+    rows = [r for r in facts["trials"] if r["seeds"]]
     if not keys or not rows:
         return ""
-    columns = {key: scaled([r["change"][key] for r in rows], facts["space"][key]) for key in keys}
+    columns = {key: scaled([r["values"][key] for r in rows], facts["space"][key]) for key in keys}
     scores = [r["metrics"][facts["score"]]["value"] for r in rows]
     columns[facts["metrics"][facts["score"]]["label"]] = scaled(scores, "")
     order = np.argsort(np.argsort([s if facts["better"] == "lower" else -s for s in scores]))
@@ -42,18 +42,19 @@ def parallel(facts: Mapping[str, Any]) -> str:
         axes.set_ylim(-0.08, 1.08)
         axes.grid(visible=False)
         for i, row in enumerate(rows):
-            best = row["number"] == facts["winner"]
-            css = FIRST if best else ramp(STEPS - round(STEPS * order[i] / len(rows)), STEPS)
+            best, recipe = row["number"] == facts["winner"], row["number"] == 0
+            css = ramp(STEPS - round(STEPS * order[i] / len(rows)), STEPS)
+            css = FIRST if best else RECIPE if recipe else css
             drawn.append(css)
             axes.plot(
                 range(len(columns)), [own.places[i] for own in columns.values()], color=ink(css),
-                linewidth=3 if best else 1.2, alpha=1 if best else 0.75, zorder=3 if best else 2,
-                gid=told(row, facts),
+                linewidth=3 if best else 2 if recipe else 1.2, zorder=3 if best or recipe else 2,
+                linestyle=(0, (5, 3)) if recipe else "-", gid=told(row, facts),
             )  # fmt: skip
         for x, own in enumerate(columns.values()):
             axis(axes, x, own)
         axes.set_yticks([])
-        axes.set_xticks(range(len(columns)), [key.rpartition(".")[2] for key in columns])
+        axes.set_xticks(range(len(columns)), [".".join(key.split(".")[-2:]) for key in columns])
         title = "Trials across what was varied, to their score"
         return inline(figure, title, drawn, tips={told(row, facts) for row in rows})
 

@@ -3,7 +3,8 @@
     {"schema": 1, "recipe", "command", "by": "tpe" or "propose", "score": key, "better": "lower" or
      "higher", "diversity": key, "metrics": {key: as in evaluation.json}, "space": {key: text},
      "runs": {"planned", "done"}, "over": whether the fresh runs are there,
-     "trials": [{"number", "state", "why", "change", "kept", "seeds", "metrics": {key: estimate},
+     "trials": [{"number", "state", "why", "change", "values": {key of the space: value}, "kept",
+                 "seeds", "metrics": {key: estimate},
                  "seconds": of a run, "gain": estimate or null, "better": bool}],
      "ranking": [number], "front": [number], "importance": {key: share},
      "fresh": [{"number", "seeds", "afresh", "sweep", "curse": estimates,
@@ -81,7 +82,7 @@ def row_of(sweep: Sweep, trial: Trial, recipe: Trial | None) -> dict[str, Any]:
     """A trial as the record has it."""
     plan, own = sweep.plan, trial.result
     assert own is not None
-    size = plan.prompts, plan.pictures
+    size, known = (plan.prompts, plan.pictures), flat(to_dict(plan.base))
     estimates: dict[str, Estimate] = {}
     gain: Estimate | None = None
     seconds: float | None = None
@@ -99,6 +100,7 @@ def row_of(sweep: Sweep, trial: Trial, recipe: Trial | None) -> dict[str, Any]:
     return {
         "number": trial.number, "state": own.state, "why": own.why, "kept": own.kept,
         "change": dict(trial.change) or dict(trial.proposed if own.state == "refused" else {}),
+        "values": {key: {**known, **trial.change}[key] for key in plan.space},
         "seeds": list(own.seeds), "metrics": {key: e.to_json() for key, e in estimates.items()},
         "seconds": seconds, "gain": None if gain is None else gain.to_json(),
         "better": gain is not None and own.state == "complete" and is_better(gain, plan.better),

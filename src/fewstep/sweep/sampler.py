@@ -65,10 +65,12 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 def study_of(sweep: Sweep, number: int) -> optuna.Study:
     """The study, with the sampler of this trial."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = TPESampler(seed=seed_of("sweep", sweep.plan.base.seed, number) % 2**32)
+    seed = seed_of("sweep", sweep.plan.base.seed, number) % 2**32
     direction = "minimize" if sweep.plan.better == "lower" else "maximize"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # what others still run counts as bad, so that workers keep apart
+        sampler = TPESampler(seed=seed, constant_liar=True)
         journal = sweep.directory / JOURNAL
         jsonl.repair(journal)  # a power cut may have left half a line
         storage = JournalStorage(JournalFileBackend(str(journal), Held(str(journal))))

@@ -24,6 +24,7 @@ def trial(
              "adherence": number(0.5)}  # fmt: skip
     return {
         "number": n, "state": state, "why": why, "kept": None, "change": change or {},
+        "values": {"optim.student.lr": 1e-4, "method.loss": "hinge"} | (change or {}),
         "seeds": seeds, "metrics": found if seeds else {}, "seconds": seconds if seeds else None,
         "gain": number(kid - 0.1) if seeds and n else None,
         "better": state == "complete" and kid + 0.01 < 0.1,

@@ -71,7 +71,8 @@ def test_its_values_are_those_of_the_record(tmp_path: Path) -> None:
     assert rows["reasons"][0][3] == "worse than trial 2 <by> 0.3 & more"
     assert rows["reasons"][1][2] == "failed"
     # tool tips name every scored trial in both plots
-    assert text.count("<title>trial 2: KID 0.05") == 2 and "trial 5: KID 0.4" in text
+    assert text.count("<title>trial 2: KID 0.05") == text.count("<title>recipe: KID 0.1") == 2
+    assert "trial 5: KID 0.4" in text
     assert "80" in text and len(re.findall("<svg", text)) == 3
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
 
