@@ -17,19 +17,9 @@ VARY = ["--vary", "optim.student.lr=1e-6..1e-2:log", "data.micro_batch=2,4"]
 
 
 def words(options: list[str], out: Path, *more: str) -> list[str]:
-    return [
-        "sweep",
-        "ladd_shapes",
-        *options,
-        *VARY,
-        "--prompts",
-        "8",
-        "--pictures",
-        "1",
-        "--out",
-        str(out),
-        *more,
-    ]
+    vary = [] if "--vary" in more else VARY
+    small = ["--prompts", "8", "--pictures", "1", "--out", str(out)]
+    return ["sweep", "ladd_shapes", *options, *vary, *small, *more]
 
 
 def test_a_dry_run_says_what_would_be_run_and_runs_nothing(
@@ -71,6 +61,8 @@ def test_mistakes(
 
 
 def test_without_anything_to_vary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "ladd_shapes", *VARY, *VARY]) == 2
+    assert "--vary is there twice" in error(capsys)
     assert main(["sweep", "ladd_shapes"]) == 2
     assert "sweep needs --vary FIELD=LOW..HIGH or --propose COMMAND" in error(capsys)
     assert seconds_of([]) is None

@@ -194,6 +194,9 @@ def precompute(words: list[str], console: Console) -> int:
 
 def sweep(words: list[str], console: Console) -> int:
     name, rest = split_name(words)
+    if sum(word.split("=")[0] == "--vary" for word in rest) > 1:
+        raise UserError("--vary is there twice, and the last one would be heard alone: name all "
+                        "fields behind one")  # fmt: skip
     own, fields = parse(SweepRequest, rest, "fewstep sweep")
     experiment, label = chosen("sweep", name, own.config, fields)
     return sweeping.sweep(own, experiment, label, shlex.join(["fewstep", "sweep", *words]), console)
