@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sda_drawings import Drawing, strengths, yardsticks
-from benchmarks.study_plan import DEFAULT, Job, Study, Variant, changed, value
+from benchmarks.study_plan import DEFAULT, Job, Study, Variant, changed, unwatched, value
 
 from fewstep.errors import UserError
 from fewstep.experiment.codec import suggestion
@@ -40,9 +40,10 @@ Drawings = Callable[[Experiment, tuple[int, ...]], tuple[Drawing, ...]]
 
 
 def recipe(name: str) -> Experiment:
+    """As it is shipped, but that nobody watches it: what goes wrong in a study is its result."""
     if name not in RECIPES:
         raise UserError(f"there is no recipe {name!r}; {suggestion(name, RECIPES)}")
-    return RECIPES[name]()
+    return unwatched(RECIPES[name]())
 
 
 def method_of(base: Experiment) -> SDAConfig:

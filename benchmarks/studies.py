@@ -31,7 +31,7 @@ from collections.abc import Sequence
 import yaml
 from benchmarks import common
 from benchmarks.study_judge import Judge, References, Result, training_minutes, write_result
-from benchmarks.study_plan import STUDIES, Job, changed, plan, share_of
+from benchmarks.study_plan import STUDIES, Job, changed, plan, share_of, unwatched
 from benchmarks.study_table import write_study
 from benchmarks.wrong_convention import build_wrong
 from rich.console import Console
@@ -85,7 +85,7 @@ def base_of(args: argparse.Namespace) -> Experiment:
         if not equals:
             raise UserError(f"--set takes field=value, got {text!r}")
         given[key] = yaml.safe_load(word)
-    return changed(RECIPES[RECIPE](), given)
+    return changed(unwatched(RECIPES[RECIPE]()), given)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from fewstep.errors import UserError
 from fewstep.experiment.codec import changed, flat, suggestion, to_dict
 from fewstep.experiment.config import Experiment
 from fewstep.methods.ladd import LADDConfig
+from fewstep.train.alarms import WatchConfig
 
 DEFAULT = "default"
 REDUCED_STEPS = 300
@@ -82,6 +83,11 @@ def share_of(jobs: Sequence[Job], part: tuple[int, int]) -> Sequence[Job]:
     """Every n-th job: parts 0/n .. (n-1)/n hold each job once."""
     index, count = part
     return jobs[index::count]
+
+
+def unwatched(experiment: Experiment) -> Experiment:
+    """The same without looks at its health, after which a run might go back."""
+    return replace(experiment, watch=WatchConfig())
 
 
 def value(experiment: Experiment, key: str) -> Any:

@@ -74,5 +74,5 @@ def build_wrong(experiment: Experiment, run_dir: Path, told: Told = quiet) -> Bu
     preview = Preview(experiment, built.family, built.world, method, run_dir / "samples")
     return replace(
         built, method=method, optims=make_optims(experiment, wrong),
-        hooks=[every(experiment.sampling.every, preview, at_start=True)],
+        hooks=[every(experiment.sampling.every, preview, at_start=True)], watch=None,
     )  # fmt: skip

@@ -74,3 +74,16 @@ def repair(path: Path) -> None:
     with path.open("r+b") as file:
         complete = file.read().rfind(b"\n") + 1
         file.truncate(complete)
+
+
+def no_nan(value: Any) -> Any:
+    """With null in place of numbers that JSON does not have: a broken student has such scores."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: no_nan(own) for key, own in value.items()}
+        case list() | tuple():
+            return [no_nan(own) for own in value]
+        case _:
+            return value

@@ -17,7 +17,7 @@ from fewstep.cli.opening import read_experiment
 from fewstep.experiment.builder import build
 from fewstep.nets.adapters import adapter_state
 from fewstep.train import checkpoint
-from fewstep.train.best import BEST
+from fewstep.train.aside import BEST
 from fewstep.train.gauge import RECORD, read_rows
 from fewstep.train.retention import best
 

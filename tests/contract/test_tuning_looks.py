@@ -37,7 +37,7 @@ from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.rng import Rng
 from fewstep.runs import Run
-from fewstep.train.best import BEST
+from fewstep.train.aside import BEST
 from fewstep.train.gauge import RECORD, read_rows
 from fewstep.train.loop import Outcome, every, train
 from fewstep.train.optim import OptimConfig

@@ -19,7 +19,7 @@ from tests.unit.test_retention import CFG, rows
 
 from fewstep.runs import Run, RunError
 from fewstep.train import checkpoint, loop
-from fewstep.train.best import BEST, keep_best
+from fewstep.train.aside import BEST, set_aside
 from fewstep.train.gauge import DECISIONS, RECORD, Gauge, read_rows
 from fewstep.train.loop import every
 from fewstep.train.retention import RetentionConfig, Row, best, decided
@@ -31,16 +31,16 @@ def test_the_best_is_never_rotated_away(tmp_path: Path) -> None:
         progress = checkpoint.Progress(step=step)
         checkpoint.save(tmp_path, progress, game.method.modules, game.optims, keep=1)
         if step == 2:
-            keep_best(tmp_path, step)
+            set_aside(tmp_path, step, BEST)
     assert sorted(p.name for p in tmp_path.iterdir()) == [BEST, "latest", "step_00000005"]
     assert checkpoint.flaw(tmp_path / BEST) is None
     assert checkpoint.load(tmp_path / BEST, game.method.modules, game.optims).step == 2
     newest = checkpoint.newest(tmp_path, pytest.fail)
     assert newest is not None and newest.name == "step_00000005"
-    keep_best(tmp_path, 5)
+    set_aside(tmp_path, 5, BEST)
     assert json.loads((tmp_path / BEST / "state.json").read_text())["step"] == 5
     with pytest.raises(RunError, match="could not keep"):
-        keep_best(tmp_path, 7)
+        set_aside(tmp_path, 7, BEST)
 
 
 LOSSES = {2: 0.0, 4: 0.0, 6: 0.8, 8: 0.05, 10: 0.0, 12: 0.0}
@@ -211,10 +211,10 @@ def test_a_best_that_was_replaced_is_not_gone_back_to(tmp_path: Path) -> None:
         for step in (2, 4):
             progress = checkpoint.Progress(step=step)
             checkpoint.save(run.checkpoints, progress, game.method.modules, game.optims)
-        keep_best(run.checkpoints, 4)
+        set_aside(run.checkpoints, 4, BEST)
         own = gauge(game)
         own.rows = rows((0.5, 0.0))
-        with pytest.raises(RunError, match="is of step 4, but the best up to here is of step 2"):
+        with pytest.raises(RunError, match="is of step 4 and not of step 2"):
             own.take_best(run)
 
 

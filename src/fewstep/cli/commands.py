@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fewstep.cli import INTERRUPTED
 from fewstep.cli.examining import look_first
-from fewstep.cli.exporting import all_written, kept_best, write_all
+from fewstep.cli.exporting import all_written, kept_best, kept_healthy, of_healthy, write_all
 from fewstep.cli.opening import check_same, open_run
 from fewstep.cli.planning import expected
 from fewstep.cli.sampling import check_folder
@@ -137,7 +137,7 @@ def train_together(
     outcome = run_loop(
         built.method, built.batches, experiment.loop, Follower(out), built.optims, built.hooks,
         seed=experiment.seed, device=built.device, console=Console(quiet=True),
-        ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
+        watch=built.watch, ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
         after_first=built.after_first,
     )  # fmt: skip
     return 0 if outcome.finished else INTERRUPTED
@@ -192,7 +192,7 @@ def train_alone(
         outcome = run_loop(
             built.method, built.batches, experiment.loop, run, built.optims, built.hooks,
             seed=experiment.seed, device=built.device, console=console, gauge=built.gauge,
-            ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
+            watch=built.watch, ranks=start.ranks, stopping=start.asked, frozen=built.frozen,
             after_first=built.after_first,
         )  # fmt: skip
         if built.recomputed is not None:
@@ -207,11 +207,15 @@ def train_alone(
         if built.gauge is not None and experiment.retention.export == "best":
             experiment = of_best(built.gauge, run, experiment)
             console.print(f"writing the weights of step {experiment.loop.steps}, the best")
+        elif outcome.weights is not None:
+            experiment = of_healthy(outcome.weights, run, experiment)
+            console.print(f"writing the weights of step {outcome.weights}, the last healthy")
         trained: Trained = built
         packed = experiment.adapter is not None and experiment.frozen != "dtype"
         if (start.ranks.sharded or packed) and not all_written(out, experiment):
             # nobody has the whole: its parts lie in the checkpoint, or its base in the directory
             last = run.checkpoints / name_of(outcome.step)
-            trained = restored(experiment, kept_best(run, experiment) or last)
+            taken = kept_best(run, experiment) or kept_healthy(run, experiment)
+            trained = restored(experiment, taken or last)
         write_all(trained, experiment, out, out.name, experiment.loop.steps, console)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,10 +17,12 @@ from fewstep.experiment.offline import restored
 from fewstep.experiment.retention import nothing_good
 from fewstep.runs import Run
 from fewstep.train import checkpoint
-from fewstep.train.best import BEST
+from fewstep.train.alarms import course
+from fewstep.train.aside import BEST, healthy_name
 from fewstep.train.commit import name_of, step_inside, step_of
 from fewstep.train.gauge import RECORD, read_rows
 from fewstep.train.retention import best, reason_to_stop
+from fewstep.train.watch import look_of, read_looks
 
 ADAPTER, MODEL = "adapter.safetensors", "model"
 
@@ -49,7 +52,8 @@ def chosen(run: Run, step: int | None, experiment: Experiment, console: Console)
     there is none."""
     folder = run.checkpoints
     if step is None:
-        return kept_best(run, experiment) or newest(folder, console)
+        taken = kept_best(run, experiment) or kept_healthy(run, experiment)
+        return taken or newest(folder, console)
     found = folder / name_of(step)
     if not found.is_dir():
         steps = ", ".join(str(step_of(p)) for p in sorted(folder.glob("step_*")))
@@ -82,6 +86,37 @@ def kept_best(run: Run, experiment: Experiment) -> Path | None:
     if rows[-1].step >= experiment.loop.steps or reason_to_stop(rows, cfg) is not None:
         raise UserError(nothing_good(run, experiment))
     return None
+
+
+def kept_healthy(run: Run, experiment: Experiment) -> Path | None:
+    """The checkpoint whose weights a watch ended the run with; None where it did not. UserError
+    where that is the start."""
+    looks = [look_of(row) for row in read_looks(run.directory)]
+    if not looks:
+        return None
+    loop = experiment.loop
+    found = course(
+        looks, experiment.watch, steps=loop.steps, checkpoint_every=loop.checkpoint_every
+    )
+    if found.stop is None or found.take is None:
+        return None
+    of_healthy(found.take, run, experiment)
+    return whole(run.checkpoints / healthy_name(found.take))
+
+
+def of_healthy(step: int, run: Run, experiment: Experiment) -> Experiment:
+    """The experiment that ends with the weights of this step, for what is written of it. UserError
+    where the student had not moved by then."""
+    try:
+        if step > 0:
+            return replace(experiment, loop=replace(experiment.loop, steps=step))
+    except ValueError:  # a run of so few steps ends before the student's first move
+        pass
+    raise UserError(
+        f"the last healthy step of {run.directory} is {step} (see health.json), when its student "
+        "had not moved, so there is nothing to write; start another run with a lower "
+        "optim.student.lr"
+    )
 
 
 def whole(found: Path) -> Path:

@@ -18,6 +18,7 @@ from fewstep.experiment.folders import find_folders
 from fewstep.experiment.models import choose_device, load_family, make_world, slow_numbers
 from fewstep.experiment.packing import pack_blocks
 from fewstep.experiment.preview import Preview
+from fewstep.experiment.probes import Probes
 from fewstep.experiment.prompts import check_prompts, cut_off
 from fewstep.experiment.retention import make_gauge
 from fewstep.experiment.samples import check_samples, data_of
@@ -42,6 +43,7 @@ from fewstep.train.frozen import Frozen
 from fewstep.train.gauge import Gauge
 from fewstep.train.loop import Hook, every
 from fewstep.train.optim import Optim, updates_per_phase
+from fewstep.train.watch import Watch
 from fewstep.worlds.base import World
 
 
@@ -68,6 +70,8 @@ class Built:
     """To be made before training; None without a teacher in context."""
     gauge: Gauge | None = None
     """To be asked while training; None where the experiment wants none."""
+    watch: Watch | None = None
+    """The same, of the run's health."""
     frozen: Frozen | None = None
     """The weights that training must leave as they are."""
     recomputed: Recompute | None = None
@@ -132,9 +136,25 @@ def build(
         gauge=make_gauge(
             experiment, family, world, method, optims, folders.trained, run_dir / "samples"
         ),
+        watch=make_watch(
+            experiment, family, teacher, world, method, data.batches, run_dir / "samples"
+        ),
         recomputed=recomputed,
         frozen=Frozen(method.modules, [family.backbone, teacher.backbone]),
     )  # fmt: skip
+
+
+def make_watch(
+    experiment: Experiment, family: ZImage, teacher: ZImage, world: World | None, method: Method,
+    batches: Callable[[int], list[Batch]], samples: Path,
+) -> Watch | None:  # fmt: skip
+    """The watch over a run, its pictures in `samples`; None where the experiment wants none."""
+    if not experiment.watch.every:
+        return None
+    start = teacher if isinstance(experiment.method, LADDConfig) else family
+    probes = Probes(experiment, family, world, method, start.backbone, batches, samples / "health")
+    loop = experiment.loop
+    return Watch(experiment.watch, probes, steps=loop.steps, checkpoint_every=loop.checkpoint_every)
 
 
 def check_processes(experiment: Experiment, processes: int) -> None:

@@ -25,6 +25,7 @@ from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.packed import FrozenName
 from fewstep.nets.shard import ShardingConfig
+from fewstep.train.alarms import WatchConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 from fewstep.train.retention import RetentionConfig
@@ -170,6 +171,8 @@ class Experiment:
     """Of the teacher in context before training begins; methods without one are not checked."""
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     """Of the student while it learns from a folder of pictures."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """Of the run's health, by any method."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -30,6 +30,7 @@ def check_needs(experiment: Experiment) -> None:
             f"retention.every = {every} looks how near the student comes to the pictures of a "
             "folder: set data.source to folder, or retention.every to 0"
         )
+    check_watch(experiment)
     if experiment.check.prompts and data.folder.context == "prompt":
         raise ValueError(
             "check.prompts are read beside a picture, and data.folder.context is prompt: leave "
@@ -108,6 +109,15 @@ def check_assistant(experiment: Experiment) -> None:
         raise ValueError(
             "assistant is for a student that is an adapter, which can be exported without it: "
             "set adapter, or assistant to none"
+        )
+
+
+def check_watch(experiment: Experiment) -> None:
+    watch = experiment.watch
+    if watch.every and experiment.retention.every and watch.policy.any_of("slow", "back"):
+        raise ValueError(
+            f"retention.every = {experiment.retention.every} goes back and lowers learning rates by"
+            " a rule of its own: set watch.policy to log, evidence or stop, or retention.every to 0"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fewstep.data.teacher import TeacherSamples
 from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingConfig
 from fewstep.methods.dmd2 import DMD2Config
+from fewstep.train.alarms import WatchConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
@@ -28,6 +29,7 @@ def dmd2_shapes() -> Experiment:
         optim=Optims(critic=OptimConfig(lr=1e-4), student=OptimConfig(lr=5e-5, warmup=20)),
         data=DataConfig(source="prompts", samples=TeacherSamples(prompts=2048)),
         loop=LoopConfig(steps=1000, checkpoint_every=100),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(sampler="euler", every=100),
         engine="fused",
         threads=1,

@@ -11,6 +11,7 @@ from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingCo
 from fewstep.flow.sigmas import TURBO_GRID, levels
 from fewstep.methods.dopsd import DOPSDConfig
 from fewstep.nets.adapters import AdapterConfig
+from fewstep.train.alarms import WatchConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
@@ -48,6 +49,7 @@ def dopsd_shapes() -> Experiment:
             batch_size=4,
         ),
         loop=LoopConfig(steps=240, checkpoint_every=120),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(every=120),
         check=TeacherCheckConfig(pictures=64),
         engine="fused",
@@ -85,6 +87,7 @@ def dopsd_zimage_turbo() -> Experiment:
             micro_batch=1,
         ),
         loop=LoopConfig(steps=2000, checkpoint_every=250),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(steps=8, sampler="euler", every=250, prompts=4),
         dtype="bfloat16",
     )

@@ -15,6 +15,7 @@ from fewstep.experiment.config import (
 from fewstep.methods.ladd import LADDConfig
 from fewstep.nets.adapters import AdapterConfig
 from fewstep.nets.heads import HeadsConfig
+from fewstep.train.alarms import GO_BACK, WatchConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
@@ -45,6 +46,7 @@ def ladd_shapes() -> Experiment:
         data=DataConfig(samples=TeacherSamples(prompts=2048, picture_share=0.25)),
         loop=LoopConfig(steps=1200, checkpoint_every=100),
         sampling=SamplingConfig(every=100),
+        watch=WatchConfig(every=50, policy=GO_BACK),
         engine="fused",
         threads=1,
     )
@@ -66,6 +68,7 @@ def ladd_shapes_demo() -> Experiment:
         data=replace(full.data, samples=replace(full.data.samples, prompts=512)),
         loop=LoopConfig(steps=220, checkpoint_every=110),
         sampling=SamplingConfig(every=55),
+        watch=replace(full.watch, every=22),
         eval=EvalConfig(prompts=128, seeds=3, full_seeds=2),
     )
 
@@ -98,6 +101,7 @@ def ladd_zimage() -> Experiment:
             micro_batch=2,
         ),
         loop=LoopConfig(steps=2000, checkpoint_every=200),
+        watch=WatchConfig(every=50, policy=GO_BACK),
         dtype="bfloat16",
     )
 

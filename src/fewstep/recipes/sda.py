@@ -9,6 +9,7 @@ from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingCo
 from fewstep.flow.sigmas import TURBO_GRID, levels
 from fewstep.methods.sda import SDAConfig
 from fewstep.nets.adapters import AdapterConfig
+from fewstep.train.alarms import WatchConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
@@ -30,6 +31,7 @@ def sda_shapes() -> Experiment:
         optim=Optims(student=OptimConfig(lr=4e-3, betas=(0.9, 0.99), weight_decay=1e-3, warmup=20)),
         data=DataConfig(source="prompts", samples=TeacherSamples(prompts=512), batch_size=16),
         loop=LoopConfig(steps=200, checkpoint_every=50),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(sampler="euler", every=100),
         engine="fused",
         threads=1,
@@ -93,6 +95,7 @@ def sda_zimage_turbo() -> Experiment:
             micro_batch=1,
         ),
         loop=LoopConfig(steps=2500, checkpoint_every=250),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(steps=8, sampler="euler", every=250, prompts=4),
         dtype="bfloat16",
     )  # fmt: skip

@@ -9,6 +9,7 @@ from fewstep.experiment.config import DataConfig, Experiment, Optims, SamplingCo
 from fewstep.flow.sigmas import TURBO_GRID, levels
 from fewstep.methods.sft import SFTConfig
 from fewstep.nets.adapters import AdapterConfig
+from fewstep.train.alarms import WatchConfig
 from fewstep.train.loop import LoopConfig
 from fewstep.train.optim import OptimConfig
 
@@ -25,6 +26,7 @@ def sft_shapes() -> Experiment:
         optim=Optims(student=OptimConfig(lr=3e-4, betas=(0.9, 0.99), warmup=20)),
         data=DataConfig(samples=TeacherSamples(prompts=512, noise="one")),
         loop=LoopConfig(steps=300, checkpoint_every=50),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(sampler="euler", every=50),
         engine="fused",
         threads=1,
@@ -47,6 +49,7 @@ def undistill_shapes() -> Experiment:
         optim=Optims(student=OptimConfig(lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, warmup=20)),
         data=DataConfig(samples=TeacherSamples(prompts=512), batch_size=32),
         loop=LoopConfig(steps=300, checkpoint_every=50),
+        watch=WatchConfig(every=50),
         sampling=SamplingConfig(sampler="euler", every=100),
         engine="fused",
         threads=1,

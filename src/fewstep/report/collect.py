@@ -6,6 +6,7 @@ metrics.jsonl      rows with `step`; numbers become series, short lists one line
                    a text `phase` is put before the names of its row: `heads/loss`
 samples/*.png      strips in the order of their names: `step_000000.png`, `step_000200.png`, ...
 teacher.json, ...  of a run that tunes, see `fewstep.report.tuning_files`
+health.json, ...   of a run that is watched, see `fewstep.report.watched`
 evaluation.json    see `fewstep.report.evaluation`; it names the other pictures
 
 Every file may be missing, but not all of them.
@@ -28,6 +29,7 @@ from fewstep.report.results import Evaluation, Picture
 from fewstep.report.tuning import Tuning
 from fewstep.report.tuning_files import read_tuning
 from fewstep.report.typed import read_json
+from fewstep.report.watched import Watched, read_watched
 from fewstep.runs import RunError, read_metrics
 
 Array = NDArray[np.float64]
@@ -84,6 +86,7 @@ class RunRecord:
     evaluation: Evaluation
     samples: Sequence[Picture]
     tuning: Tuning = field(default_factory=Tuning)
+    watched: Watched | None = None
 
 
 def collect(directory: Path) -> RunRecord:
@@ -106,6 +109,7 @@ def collect(directory: Path) -> RunRecord:
         evaluation=evaluation,
         samples=[Picture(path=path, caption=step_of(path)) for path in strips],
         tuning=read_tuning(directory),
+        watched=read_watched(directory),
     )
 
 

@@ -15,6 +15,7 @@ from fewstep.report.collect import RunRecord
 from fewstep.report.configs import configured, differences, side_by_side
 from fewstep.report.costs import drawing_costs, training_costs
 from fewstep.report.health import beside, signs
+from fewstep.report.health_plots import panels_of_health
 from fewstep.report.merge import collect_all, merge, warnings
 from fewstep.report.numbers import named, repeated
 from fewstep.report.panels import panels
@@ -65,6 +66,7 @@ def render(records: Sequence[RunRecord]) -> str:
     strips = {r.name: spaced(r.samples, STRIPS) for r in records if r.samples}
     shown, more = panels(records)
     sheets = by_prompt(evaluation.sheets)
+    watched = {r.name: r.watched for r in records if r.watched}
     script = resources.files("fewstep.report").joinpath("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         script=Markup(script),
@@ -79,7 +81,13 @@ def render(records: Sequence[RunRecord]) -> str:
         warnings=warnings(records),
         tiles=[] if several else tiles(records[0]),
         facts=facts(records, evaluation),
-        embedded=embed([*pictured(evaluation, strips), *pictures_of(records)]),
+        embedded=embed(
+            [
+                *pictured(evaluation, strips),
+                *pictures_of(records),
+                *(p for own in watched.values() for _, strip in own.evidence for p in strip),
+            ]
+        ),
         sheets=sheets,
         strips=strips,
         cards=cards(evaluation),
@@ -88,6 +96,8 @@ def render(records: Sequence[RunRecord]) -> str:
         curves=[(curve, Markup(tradeoff(curve)), list(curve.lines)) for curve in evaluation.curves],
         tuned=tuned(records),
         look_plots=[drawn(panel) for panel in panels_of_looks(records)],
+        watched=watched,
+        health_plots=[drawn(panel) for panel in panels_of_health(watched)] if watched else [],
         trained=[r.name for r in records if r.training],
         health=beside([signs(r.training) for r in records if r.training]),
         plots=[drawn(panel) for panel in shown],

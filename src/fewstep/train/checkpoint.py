@@ -7,7 +7,7 @@ checkpoints/
     module.<name>.safetensors     one for each of `method.modules`, without what is frozen in it
     optim.<phase>.safetensors     one for each optimizer
     manifest.json                 size and crc32 of every file above
-  best/                           what a retention gauge keeps (`train.best`)
+  best/, healthy_00000100/        what is set aside (`train.aside`)
 
 A checkpoint is written into a temporary directory, synced, and renamed: under its final name it is
 complete. What does not match its manifest is named in a warning and never used. Of sharded weights

@@ -4,9 +4,8 @@ RUN/retention.jsonl      a row for each look
 RUN/retention.json       what the rule has made of them, for whoever reads without the rule
 RUN/checkpoints/best     the checkpoint of the best row so far (`train.retention` has the rule)
 
-Going back takes weights, averages and moments from the best and leaves the count of steps and of
-updates as it is, so that records only grow and a schedule ends where it should. A look comes after
-the checkpoint of its step and decides by the rows alone, so a run that resumes does the same.
+A look comes after the checkpoint of its step and decides by the rows alone, so a run that resumes
+does the same.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from fewstep.jsonl import no_nan
 from fewstep.runs import Run, RunError, write_atomic
-from fewstep.train import checkpoint
-from fewstep.train.best import BEST, keep_best
+from fewstep.train.aside import BEST, go_back, set_aside, set_rates, take
 from fewstep.train.optim import Optim
 from fewstep.train.retention import (
     RetentionConfig,
@@ -77,37 +76,22 @@ class Gauge:
             self.rows.append(self.measure(step))
             self.write(run)
         if best(self.rows, self.cfg).step == step:
-            keep_best(run.checkpoints, step)
+            set_aside(run.checkpoints, step, BEST)
         if returns(self.rows, self.cfg, self.last_step):
-            updates = {name: optim.updates for name, optim in self.optims.items()}
-            self.take_best(run)
-            for name, optim in self.optims.items():
-                optim.updates = updates[name]
+            kept = best(self.rows, self.cfg)
+            go_back(run.checkpoints / BEST, kept.step, self.modules, self.optims)
             self.slow()
         return reason_to_stop(self.rows, self.cfg)
 
     def take_best(self, run: Run) -> Row:
         """Load the best checkpoint into modules and optimizers; its row."""
         kept = best(self.rows, self.cfg)
-        path = run.checkpoints / BEST
-        if (why := checkpoint.flaw(path)) is not None:
-            raise RunError(
-                f"the best checkpoint {path} cannot be used: {why}; start the run anew in another "
-                "directory"
-            )
-        found = checkpoint.load(path, self.modules, self.optims).step
-        if found != kept.step:
-            raise RunError(
-                f"{path} is of step {found}, but the best up to here is of step {kept.step}, which "
-                "was replaced before the run went back; start it anew in another directory"
-            )
+        take(run.checkpoints / BEST, kept.step, self.modules, self.optims)
         return kept
 
     def slow(self) -> None:
         """The learning rates after the collapses so far."""
-        factor = self.cfg.slower ** collapses(self.rows, self.cfg)
-        for name, optim in self.optims.items():
-            optim.cfg = replace(optim.cfg, lr=factor * self.rates[name])
+        set_rates(self.optims, self.rates, self.cfg.slower ** collapses(self.rows, self.cfg))
 
     def write(self, run: Run) -> None:
         lines = [json.dumps(no_nan(asdict(row)), allow_nan=False) + "\n" for row in self.rows]
@@ -135,16 +119,3 @@ def row_of(found: Mapping[str, Any]) -> Row:
     """A row as it was written: a null score is one that was not finite."""
     scores = {key: math.nan for key in ("concept", "loss") if found.get(key, 0) is None}
     return Row(**{**found, **scores})
-
-
-def no_nan(value: Any) -> Any:
-    """With null in place of numbers that JSON does not have: a broken student has such scores."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {key: no_nan(own) for key, own in value.items()}
-        case list() | tuple():
-            return [no_nan(own) for own in value]
-        case _:
-            return value

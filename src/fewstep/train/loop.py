@@ -32,6 +32,7 @@ from fewstep.train.saving import Saving
 from fewstep.train.signals import stop_requests
 from fewstep.train.step import run_step
 from fewstep.train.stopwatch import Stopwatch
+from fewstep.train.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,9 @@ class Outcome:
     finished: bool
     skipped: int
     why: str | None = None
-    """What the gauge said; such a run is finished too."""
+    """What the gauge or the watch said; such a run is finished too."""
+    weights: int | None = None
+    """The step whose weights the run ended with, where the watch went back to them at the end."""
 
 
 def train(
@@ -111,6 +114,7 @@ def train(
     device: torch.device | str = "cpu",
     console: Console | None = None,
     gauge: Gauge | None = None,
+    watch: Watch | None = None,
     ranks: Ranks = ALONE,
     stopping: Callable[[], bool] | None = None,
     frozen: Frozen | None = None,
@@ -122,6 +126,7 @@ def train(
     optims   one for each phase that the method yields, by its name
     gauge    comes after the hooks of its steps, may change weights and rates, and may end the run;
              with one process alone
+    watch    the same, with any number of processes; comes before the gauge
     ranks    of several processes the first has the run and does the hooks; the others follow. Where
              they say that weights are sharded, those of `method` and `optims` are
     stopping tells whether this process was asked to stop, where the caller listens to signals;
@@ -150,18 +155,20 @@ def train(
         if not isinstance(run, Run) or ranks.count > 1:
             raise ValueError("a gauge needs a run of one process")
         gauge.begin(run, progress.step)
+    if watch is not None:
+        watch.begin(run, progress.step, method.modules, optims, ranks)
 
     saving = Saving(run.checkpoints, method.modules, optims, cfg.keep, ranks)
     saved = progress.step if found is not None else 0
     means: dict[str, Means] = {}
-    watch = Stopwatch()
+    clock = Stopwatch()
     unlogged = 0  # steps since the last row
     line = ProgressLine("train", progress.step, cfg.steps, console)
 
     def write_row() -> None:
         nonlocal means, unlogged
         whole = together(means, ranks)
-        log(run, optims, whole, progress, watch.lap(), unlogged, device)
+        log(run, optims, whole, progress, clock.lap(), unlogged, device)
         line.update(progress.step, note(whole))
         means, unlogged = {}, 0
 
@@ -177,7 +184,7 @@ def train(
         saved = progress.step
 
     def run_hooks() -> None:
-        with watch.paused():
+        with clock.paused():
             for hook in hooks:
                 act = hook.run if ranks.first else hook.follow if ranks.sharded else None
                 if hook.due(progress.step) and act is not None:
@@ -186,15 +193,31 @@ def train(
                 reshard(method.modules.values())
         saving.look()  # files are written while pictures are drawn
 
-    def look() -> str | None:
+    def look_at_health() -> str | None:
+        if watch is None or not watch.due(progress.step):
+            return None
+        if watch.cfg.keeps and progress.step == 0:
+            save()
+        if unlogged:
+            write_row()  # a look is about all steps before it
+        with clock.paused():
+            why = watch.look(run, progress.step, say=line.say, settle=saving.finish, ranks=ranks)
+            if ranks.sharded:
+                reshard(method.modules.values())
+        return why
+
+    def look_at_concept() -> str | None:
         if gauge is None or not gauge.due(progress.step):
             return None
         assert isinstance(run, Run)
         if progress.step != saved or progress.step == 0:
             save()  # what the gauge sees is what a resumed run finds, whatever it then does
         saving.finish()
-        with watch.paused():
+        with clock.paused():
             return gauge.look(run, progress.step)
+
+    def look() -> str | None:
+        return look_at_health() or look_at_concept()
 
     listening = (
         stop_requests(patient=ranks.count > 1) if stopping is None else nullcontext(stopping)
@@ -246,4 +269,5 @@ def train(
         # who ends first would be taken for a failure by torchrun, which then ends the others
         ranks.wait()
     finished = progress.step >= cfg.steps or why is not None
-    return Outcome(progress.step, finished, progress.skipped, why)
+    weights = None if watch is None or why is None else watch.course.take
+    return Outcome(progress.step, finished, progress.skipped, why, weights)
