@@ -28,6 +28,7 @@ from fewstep.experiment.models import load_family
 from fewstep.families.zimage import ZImage
 from fewstep.hashing import text_hash
 from fewstep.runs import read_metrics
+from fewstep.sweep.score import training_seconds
 from fewstep.train import checkpoint
 from fewstep.worlds.shapes.world import Shapes
 
@@ -176,12 +177,7 @@ class Judge:
 
 def training_minutes(rows: Sequence[Mapping[str, Any]]) -> float:
     """Wall time of the steps of a run, whatever it was interrupted by."""
-    total, before = 0.0, 0
-    for row in rows:
-        if row["phase"] == "loop":
-            total += row["seconds_per_step"] * (row["step"] - before)
-            before = row["step"]
-    return total / 60
+    return training_seconds(rows) / 60
 
 
 def write_result(path: Path, facts: Mapping[str, Any], result: Result) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewstep.errors import UserError
-from fewstep.experiment.codec import decode, flat, suggestion, to_dict
+from fewstep.experiment.codec import changed, flat, suggestion, to_dict
 from fewstep.experiment.config import Experiment
 from fewstep.methods.ladd import LADDConfig
 from fewstep.train.alarms import WatchConfig
@@ -88,21 +88,6 @@ def share_of(jobs: Sequence[Job], part: tuple[int, int]) -> Sequence[Job]:
 def unwatched(experiment: Experiment) -> Experiment:
     """The same without looks at its health, after which a run might go back."""
     return replace(experiment, watch=WatchConfig())
-
-
-def changed(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
-    """The experiment with other values at dotted fields; UserError names an unknown one."""
-    tree = to_dict(experiment)
-    known = flat(tree)
-    for key, value in overrides.items():
-        if key not in known:
-            raise UserError(f"an experiment has no field {key!r}; {suggestion(key, known)}")
-        *path, name = key.split(".")
-        node = tree
-        for part in path:
-            node = node[part]
-        node[name] = list(value) if isinstance(value, tuple) else value
-    return decode(Experiment, tree, "the overrides", "")
 
 
 def value(experiment: Experiment, key: str) -> Any:

@@ -88,8 +88,8 @@ PLANNED: dict[str, dict[str, tuple[str, str, str]]] = {
     "collapse_detection_steps": ("steps from the student's first move to the first alarm, of runs that collapse", "", "benchmarks.collapse run"),
     "rollback_kid_change": ("KID of a collapsing run that goes back minus that of the healthy run", "", "benchmarks.collapse run"),
     "probe_overhead": ("seconds of a watch's looks over seconds of training, Shapes", "<= 0.05", "benchmarks.collapse run"),
-    "sweep_winner_confirmed_gain": ("KID of the recipe minus that of a sweep's winner, on new training seeds", "", "benchmarks.sweep"),
-    "naive_improvements_surviving": ("share of a single-seed sweep's improvements that new training seeds confirm", "", "benchmarks.sweep"),
+    "sweep_winner_confirmed_gain": ("KID of the recipe minus that of a sweep's winner, on training seeds that neither was chosen on", "", "benchmarks.sweep"),
+    "naive_improvements_surviving": ("improvements of a sweep of one seed a trial that hold on five new seeds", "", "benchmarks.sweep"),
   },
 }  # fmt: skip
 

@@ -7,6 +7,7 @@
     fewstep doctor ladd_zimage                 what is wrong with a pipeline, before training
     fewstep precompute ladd_shapes             its teacher samples, by as many workers as you start
     fewstep precompute verify DIR              every byte of them; `stats DIR` says what there is
+    fewstep sweep ladd_shapes_demo --vary optim.student.lr=1e-5..1e-3:log --out runs/sweep
     fewstep export runs/x                      the model of the newest checkpoint, on the CPU
     fewstep sample --model runs/x/model --prompts "a red circle" --steps 4 --out pictures
     fewstep eval runs/x                        measure teacher and student against the truth
@@ -44,6 +45,7 @@ from fewstep.cli import (
     planning,
     precomputing,
     sampling,
+    sweeping,
 )
 from fewstep.cli.choosing import chosen, parse_train, split_name
 from fewstep.cli.doctoring import DoctorDataRequest, DoctorModelRequest, DoctorRequest
@@ -51,6 +53,7 @@ from fewstep.cli.helping import DEMO, show_help
 from fewstep.cli.options import asked, changed, parse
 from fewstep.cli.planning import PlanRequest
 from fewstep.cli.precomputing import PrecomputeRequest, StatsRequest, VerifyRequest
+from fewstep.cli.sweeping import SweepRequest
 from fewstep.cli.verbs import (
     EvalRequest,
     ExportRequest,
@@ -67,8 +70,8 @@ from fewstep.train.loop import NotFiniteError
 from fewstep.train.signals import sigterm_is_ctrl_c
 
 VERBS = (
-    "recipes", "plan", "doctor", "train", "precompute", "export", "sample", "eval", "report",
-    "prompts", "demo",
+    "recipes", "plan", "doctor", "train", "precompute", "sweep", "export", "sample", "eval",
+    "report", "prompts", "demo",
 )  # fmt: skip
 HELP = ("-h", "--help")
 
@@ -118,6 +121,8 @@ def dispatch(words: list[str]) -> int:
             return train(rest, console)
         case "precompute":
             return precompute(rest, console)
+        case "sweep":
+            return sweep(rest, console)
         case "export":
             return exporting.export_run(asked(ExportRequest, rest, "fewstep export"), console)
         case "sample":
@@ -185,6 +190,16 @@ def precompute(words: list[str], console: Console) -> int:
     own, fields = parse(PrecomputeRequest, rest, "fewstep precompute")
     experiment, _ = chosen("precompute", name, own.config, fields)
     return precomputing.precompute(experiment, own, console)
+
+
+def sweep(words: list[str], console: Console) -> int:
+    name, rest = split_name(words)
+    if sum(word.split("=")[0] == "--vary" for word in rest) > 1:
+        raise UserError("--vary is there twice, and the last one would be heard alone: name all "
+                        "fields behind one")  # fmt: skip
+    own, fields = parse(SweepRequest, rest, "fewstep sweep")
+    experiment, label = chosen("sweep", name, own.config, fields)
+    return sweeping.sweep(own, experiment, label, shlex.join(["fewstep", "sweep", *words]), console)
 
 
 def train(words: list[str], console: Console) -> int:

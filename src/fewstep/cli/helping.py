@@ -6,6 +6,7 @@ from fewstep.cli.doctoring import DoctorDataRequest, DoctorHelp, DoctorModelRequ
 from fewstep.cli.options import print_help
 from fewstep.cli.planning import PlanHelp
 from fewstep.cli.precomputing import PrecomputeHelp, StatsRequest, VerifyRequest
+from fewstep.cli.sweeping import SweepHelp
 from fewstep.cli.verbs import (
     EvalHelp,
     ExportRequest,
@@ -63,6 +64,14 @@ def show_help(verb: str, first: str) -> int:
                 f"draw first; the same command on other machines that see the folder takes part. "
                 f"{about}",
                 PrecomputeHelp(experiment=RECIPES[name]()),
+            )  # fmt: skip
+        case "sweep":
+            name, about = of_recipe(first)
+            print_help(
+                SweepHelp, f"{prog} {name}", "Run many short trials of what `fewstep train` with "
+                "the same options would train, and say which change of it is better for certain. "
+                f"{about}",
+                SweepHelp(experiment=RECIPES[name]()),
             )  # fmt: skip
         case "export":
             print_help(

@@ -48,6 +48,22 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def changed(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """The experiment with other values at dotted fields; UserError names an unknown one, or says
+    why a value is refused."""
+    tree = to_dict(experiment)
+    known = flat(tree)
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"an experiment has no field {key!r}; {suggestion(key, known)}")
+        *path, name = key.split(".")
+        node = tree
+        for part in path:
+            node = node[part]
+        node[name] = list(value) if isinstance(value, tuple) else value
+    return decode(Experiment, tree, "the overrides", "")
+
+
 def difference(old: Experiment, new: Experiment) -> list[str]:
     """One line for each value that differs."""
     a, b = flat(to_dict(old)), flat(to_dict(new))
