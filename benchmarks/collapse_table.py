@@ -58,7 +58,7 @@ def records(results: Sequence[Result], made: Mapping[str, Any]) -> list[claims.C
     after = over_runs([float(alarm["step"] - r["begins"]) for r, alarm in seen])
     before_kid = [s - a["step"] for r, a in seen if (s := kid_shows(r)) is not None]
     false = sum(alarms[id(r)] is not None for r in well)
-    share = [r["look_seconds"] * r["looks_of_recipe"] / r["seconds"] for r in well]
+    share = [r["look_seconds"] / r["recipe_every"] / r["step_seconds"] for r in well]
     [back] = cured(results).values()
     plain = [last_kid(r) for r in recorded if any(
         other["back"] and (other["fault"], other["seed"]) == (r["fault"], r["seed"])
@@ -77,8 +77,7 @@ def records(results: Sequence[Result], made: Mapping[str, Any]) -> list[claims.C
             f"without going back KID is {mean(plain):.4f}"
         )),
         "probe_overhead": (over_runs(share), len(share), (
-            "n = healthy runs; seconds of the recipe's looks over seconds of its steps, "
-            "in one process"
+            "n = healthy runs; seconds of a look over those of the steps between two of the recipe's"
         )),
     }  # fmt: skip
     return [
@@ -105,7 +104,7 @@ def page(path: Path, command: str, results: Sequence[Result]) -> None:
     )
     begins, steps = results[0]["begins"], results[0]["steps"]
     pages.write_text(path, command, (
-        f"# Collapses, and when they are seen\n\n`ladd_shapes_demo`, {steps} steps; the student "
+        f"# Collapses, and when they are seen\n\n`ladd_shapes_demo` for {steps} steps; the student "
         f"first moves after step {begins}. Alarms of [the watch](health.md) beside KID against "
         "the truth, at the same steps. Runs that go back do as the recipe has it; in the others "
         "alarms are only recorded, so that the collapse goes on.\n\n"

@@ -83,6 +83,9 @@ def describe(experiment: Experiment, out: Path, console: Console) -> int:
     if every := experiment.retention.every:
         n = len(outside_prompts(experiment, world))
         console.print(f"# would look at {n} prompts outside of the concept every {every} steps")
+    if every := experiment.watch.every:
+        n = experiment.watch.prompts * experiment.watch.seeds
+        console.print(f"# would look at the run's health every {every} steps: {n} pictures")
     if (out / "config.yaml").is_file():
         check_same(out, experiment)
         console.print(f"# would go on with the run {out}")

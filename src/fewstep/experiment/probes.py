@@ -18,7 +18,7 @@ from fewstep.evaluate.gallery import eight_bit
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.experiment.config import Experiment
 from fewstep.experiment.instruments import extractor_of
-from fewstep.experiment.prompts import lines_of, world_prompts
+from fewstep.experiment.prompts import watched_prompts
 from fewstep.experiment.strips import read_strip, write_strip
 from fewstep.families.base import Backbone, Family
 from fewstep.methods.base import Method
@@ -125,11 +125,3 @@ class Probes:
 def looks_of(images: Pixels) -> dict[str, float]:
     with np.errstate(all="ignore"):  # of constant pictures
         return {name: float(np.nanmean(of(images))) for name, of in LOOKS.items()}
-
-
-def watched_prompts(experiment: Experiment, world: World | None) -> list[str]:
-    """The last of the file, as of the pictures on the way; else the world's for validation."""
-    n = experiment.watch.prompts
-    lines = lines_of(experiment, world, n, "watch.prompts")
-    found = world_prompts(world, "val", n) if lines is None else lines[-n:]
-    return list(dict.fromkeys(found))

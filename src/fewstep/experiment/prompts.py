@@ -32,6 +32,15 @@ def preview_prompts(experiment: Experiment, world: World | None) -> list[str]:
     return world_prompts(world, "val", n) if lines is None else lines[-n:]
 
 
+def watched_prompts(experiment: Experiment, world: World | None) -> list[str]:
+    """Of the pictures by which a run's health is seen: as those of the preview, where there are as
+    many."""
+    n = experiment.watch.prompts
+    lines = lines_of(experiment, world, n, "watch.prompts")
+    found = world_prompts(world, "val", n) if lines is None else lines[-n:]
+    return list(dict.fromkeys(found))
+
+
 def evaluation_prompts(experiment: Experiment, world: World | None) -> list[str]:
     """Different prompts, none of them trained on; UserError for a file too short for that."""
     n = experiment.eval.prompts
@@ -50,11 +59,13 @@ def evaluation_prompts(experiment: Experiment, world: World | None) -> list[str]
 
 
 def check_prompts(experiment: Experiment, world: World | None) -> None:
-    """UserError for a file that cannot serve all three; a world always can."""
+    """UserError for a file that cannot serve all of them; a world always can."""
     if experiment.data.prompts_file is not None:
         if trains_on_prompts(experiment):
             training_prompts(experiment, world)
         preview_prompts(experiment, world)
+        if experiment.watch.every:
+            watched_prompts(experiment, world)
         if world is not None:  # which alone can judge
             evaluation_prompts(experiment, world)
 

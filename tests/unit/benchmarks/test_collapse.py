@@ -30,7 +30,7 @@ def result(
     rows[-1]["kid"] = kid
     return {
         "fault": fault, "seed": seed, "back": back, "why": None, "alarms": alarms, "kid": rows,
-        "steps": 30, "begins": 5, "seconds": 100.0, "look_seconds": 0.5, "looks_of_recipe": 8,
+        "steps": 30, "begins": 5, "step_seconds": 2.0, "look_seconds": 0.5, "recipe_every": 10,
     }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_records_by_closed_forms() -> None:
     change = found["rollback_kid_change"]
     assert change.value == pytest.approx(0.005) and change.n == 2
     assert "without going back KID is 0.2600" in change.note
-    assert found["probe_overhead"].value == pytest.approx(0.5 * 8 / 100)
+    assert found["probe_overhead"].value == pytest.approx(0.5 / 10 / 2.0)
     assert cured(results)["a"].value == pytest.approx(0.005)
 
 
@@ -69,6 +69,7 @@ def test_from_a_tiny_run_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "data.cache": str(tmp_path / "cache"), "loop.steps": 4, "method.heads_first": 0,
         "loop.log_every": 2,
     })  # fmt: skip
+    monkeypatch.setattr(collapse, "SHORT", {})
     monkeypatch.setattr(collapse, "RECIPES", {"ladd_shapes_demo": lambda: recipe})
     few = [f for f in FAULTS if f.name == HEALTHY or f.curable or f.singles or f.wrong]
     monkeypatch.setattr(collapse, "FAULTS", few)
@@ -84,7 +85,7 @@ def test_from_a_tiny_run_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for path in files:
         own = json.loads(path.read_bytes())
         assert [row["step"] for row in own["kid"]] == [0, 2, 4] and own["kid"][0]["more"] == 0
-        assert own["seconds"] > 0 and own["look_seconds"] > 0
+        assert own["step_seconds"] > 0 and own["look_seconds"] > 0
     assert collapse.main(["table", *words]) == 0
     text = (tmp_path / "d" / "collapse.md").read_text(encoding="utf-8")
     assert "student rate x 20, goes back" in text and "| healthy | 0 |" in text
