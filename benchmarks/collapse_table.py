@@ -77,7 +77,7 @@ def records(results: Sequence[Result], made: Mapping[str, Any]) -> list[claims.C
             f"without going back KID is {mean(plain):.4f}"
         )),
         "probe_overhead": (over_runs(share), len(share), (
-            "n = healthy runs; seconds of a look over those of the steps between two of the recipe's"
+            "n = healthy runs; a look over the steps between two looks of the recipe"
         )),
     }  # fmt: skip
     return [
