@@ -15,16 +15,13 @@ from fewstep.train import alarms
 from fewstep.train.alarms import (
     ACTIONS,
     GO_BACK,
-    SIGNS,
     Alarm,
     Course,
-    Look,
     Policy,
-    Sign,
     WatchConfig,
-    band,
     told,
 )
+from fewstep.train.signs import SIGNS, Look, Sign, band
 
 CFG = WatchConfig(every=10, policy=replace(GO_BACK, seeds="slow", heads_win="stop"))
 START = {"detail": 1.0, "prompts": 0.8, "seeds": 0.6, "away": 0.0, "moved": 0.0}

@@ -22,11 +22,12 @@ from torch import nn
 
 from fewstep.jsonl import no_nan
 from fewstep.runs import Follower, Run, RunError, write_atomic
-from fewstep.train.alarms import ACTIONS, Course, Look, WatchConfig, course, told
+from fewstep.train.alarms import ACTIONS, Course, WatchConfig, course, told
 from fewstep.train.aside import HEALTHY, go_back, healthy_name, set_aside, set_rates
 from fewstep.train.commit import name_of
 from fewstep.train.optim import Optim
 from fewstep.train.ranks import ALONE, Ranks
+from fewstep.train.signs import Look
 from fewstep.train.stretch import Stretch
 
 RECORD, COURSE, EVIDENCE = "health.jsonl", "health.json", "evidence"
@@ -36,7 +37,7 @@ class Probe(Protocol):
     """What a run draws and measures of itself; it must leave weights alone."""
 
     def __call__(self, step: int) -> Mapping[str, float]:
-        """Signs of weights and pictures (`alarms.SIGNS`)."""
+        """Signs of weights and pictures (`signs.SIGNS`)."""
         ...
 
     def follow(self, step: int) -> None:

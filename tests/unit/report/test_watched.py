@@ -18,7 +18,8 @@ from fewstep.report.page import write_report
 from fewstep.report.plots import svg
 from fewstep.report.watched import read_watched
 from fewstep.runs import Run, RunError
-from fewstep.train.alarms import GO_BACK, Look, WatchConfig, course, told
+from fewstep.train.alarms import GO_BACK, WatchConfig, course, told
+from fewstep.train.signs import Look
 
 AWAY = (0.0, 0.1, 0.2, 0.7, 0.9, 0.1)
 """Of looks at steps 0, 20, ...: an alarm at 80."""
