@@ -153,6 +153,8 @@ def done(job: Job, args: argparse.Namespace) -> dict[str, Any]:
                 [every(args.every, score, at_start=True)], seed=job.seed,
                 console=Console(), watch=built.watch, frozen=built.frozen,
             )  # fmt: skip
+            if not outcome.finished:  # somebody asked it to stop: it is done again
+                raise KeyboardInterrupt
             rows = [row for row in run.metrics() if row["phase"] == "loop"]
     score(experiment.loop.steps)  # of the weights that the run ends with, wherever it went back to
     steps = np.diff([0, *(row["step"] for row in rows)])
