@@ -130,3 +130,19 @@ def test_a_gauge_and_a_watch_do_not_both_go_back() -> None:
     with pytest.raises(UserError, match="goes back and lowers learning rates by a rule of its"):
         changed(recipe, {"retention.every": 50, "watch.policy.far": "back"})
     changed(recipe, {"retention.every": 50})
+
+
+@pytest.mark.slow
+def test_pictures_that_are_not_finite_are_no_black_ones(cache: Path, tmp_path: Path) -> None:
+    built = build(experiment(cache), tmp_path)
+    assert built.watch is not None
+    probe = built.watch.probe
+    first = probe(0)
+    assert all(np.isfinite(value) for value in first.values())
+    exported = built.method.exported()
+    with torch.no_grad():
+        next(p for p in reversed(list(exported.parameters()))).fill_(torch.nan)
+    found = probe(2)
+    assert [name for name, value in found.items() if np.isnan(value)] == [
+        "detail", "sharpness", "saturation", "contrast", "scale", "seeds", "prompts", "away",
+    ]  # fmt: skip

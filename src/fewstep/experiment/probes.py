@@ -33,6 +33,7 @@ LOOKS = {
     "saturation": quality.saturation, "contrast": quality.contrast, "scale": quality.scale,
 }  # fmt: skip
 """Means over pictures."""
+DISTANCES = ("seeds", "prompts", "away")
 Batches = Callable[[int], list[Batch]]
 
 
@@ -61,12 +62,16 @@ class Probes:
         self.last: Pixels | None = None
 
     def __call__(self, step: int) -> Mapping[str, float]:
-        images = self.drawn()
+        drawn = self.drawn()
+        images = eight_bit(drawn)
         self.last = images
         if step == 0:
             write_strip(self.first, images)
+        found = self.of_weights()
+        if not drawn.isfinite().all():  # which a file would show as black
+            return found | dict.fromkeys((*LOOKS, *DISTANCES), math.nan)
         before = images if step == 0 else read_strip(self.first, self.spec.total)
-        return {**self.of_weights(), **looks_of(images), **self.of_features(images, before)}
+        return {**found, **looks_of(images), **self.of_features(images, before)}
 
     def follow(self, step: int) -> None:
         self.drawn()
@@ -91,7 +96,7 @@ class Probes:
     def drawn(self) -> Pixels:
         backbone = self.method.exported()
         assert isinstance(backbone, Backbone)
-        return eight_bit(generate(self.family, backbone, self.spec, batch_size=self.cfg.batch))
+        return generate(self.family, backbone, self.spec, batch_size=self.cfg.batch)
 
     def of_weights(self) -> dict[str, float]:
         """Nothing where weights are divided among processes, or whole ones begin as packed ones."""
@@ -104,7 +109,7 @@ class Probes:
         if isinstance(ema, Ema) and self.method.exported() is not student:
             average = ema.average
         moved, behind = distances(student, average, self.start)
-        return {"moved": moved} if math.isnan(behind) else {"moved": moved, "behind": behind}
+        return {"moved": moved} if moved == 0 else {"moved": moved, "behind": behind}
 
     def of_features(self, images: Pixels, before: Pixels) -> dict[str, float]:
         """Distances between seeds, between prompts, and to the pictures before training."""
@@ -113,7 +118,7 @@ class Probes:
         try:
             apart = collapse.prompt_distances(own.reshape(prompts, seeds, -1))
         except ValueError:  # features without a direction
-            return dict.fromkeys(("seeds", "prompts", "away"), math.nan)
+            return dict.fromkeys(DISTANCES, math.nan)
         index = np.arange(len(own)) // seeds
         return {
             "seeds": float(diversity.cosine_distance(own, index, prompts).mean()),
@@ -123,5 +128,7 @@ class Probes:
 
 
 def looks_of(images: Pixels) -> dict[str, float]:
-    with np.errstate(all="ignore"):  # of constant pictures
-        return {name: float(np.nanmean(of(images))) for name, of in LOOKS.items()}
+    """NaN of what no picture has: a constant one shows nothing of any size."""
+    found = {name: of(images) for name, of in LOOKS.items()}
+    known = {name: values[np.isfinite(values)] for name, values in found.items()}
+    return {name: float(own.mean()) if len(own) else math.nan for name, own in known.items()}
