@@ -24,6 +24,7 @@ from fewstep.experiment.strips import read_strip
 from fewstep.families.base import Backbone
 from fewstep.recipes import RECIPES
 from fewstep.runs import Run
+from fewstep.train.alarms import Policy
 from fewstep.train.loop import Outcome, train
 from fewstep.train.watch import COURSE, EVIDENCE, RECORD, read_looks
 
@@ -92,6 +93,35 @@ def test_a_look_is_what_its_pictures_and_weights_say(cache: Path, tmp_path: Path
     x0 = built.batches(0)[0].x0[:24]
     real = eight_bit(built.family.decode(x0).float().clamp(0, 1))
     assert looks[0]["beside"]["contrast"] == pytest.approx(quality.contrast(real).mean(), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_looking_changes_nothing_and_lost_pictures_are_drawn_again(
+    cache: Path, tmp_path: Path
+) -> None:
+    quiet = {f"watch.policy.{name}": "evidence" for name in vars(Policy())}
+    watched, _ = play(experiment(cache, **quiet), tmp_path / "a")
+    plain, _ = play(experiment(cache, **quiet, **{"watch.every": 0}), tmp_path / "b")
+    for name, module in watched.method.modules.items():
+        other = plain.method.modules[name].state_dict()
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, other[key]), f"{name}.{key}"
+    watch = watched.watch
+    assert watch is not None and isinstance(watch.probe, Probes)
+    strip, looks = watch.probe.first.read_bytes(), read_looks(tmp_path / "a")
+    watch.probe.first.unlink()
+    assert watch.probe(4)["away"] == looks[-1]["values"]["away"]
+    assert watch.probe.first.read_bytes() == strip
+
+
+@pytest.mark.slow
+def test_bands_are_learnt_from_as_many_samples_however_small_a_batch(
+    cache: Path, tmp_path: Path
+) -> None:
+    small = build(experiment(cache, **{"data.micro_batch": 2}), tmp_path / "a")
+    large = build(experiment(cache), tmp_path / "b")
+    one, two = (built.watch.probe.beside() for built in (small, large) if built.watch)
+    assert one == pytest.approx(two, rel=1e-4)  # the same 24 samples in another order of sums
 
 
 @pytest.mark.slow

@@ -70,10 +70,21 @@ def test_an_alarm_takes_patience() -> None:
     assert len(course(looks(FAR), replace(CFG, patience=1), 100).alarms) == 1
 
 
-def test_what_is_not_finite_and_what_is_sudden_needs_one_look() -> None:
-    for own in ({"away": math.nan}, {"skipped": 0.1}):
-        found = course(looks(WELL, own), CFG, 100)
-        assert [alarm.step for alarm in found.alarms] == [20] and found.take == 10
+def test_what_is_not_finite_needs_one_look() -> None:
+    found = course(looks(WELL, {"away": math.nan}), CFG, 100)
+    assert [alarm.step for alarm in found.alarms] == [20] and found.take == 10
+    assert course(looks(WELL, {"skipped": 0.2}), CFG, 100).alarms == []
+    assert course(looks(WELL, {"skipped": 0.2}, {"skipped": 0.2}), CFG, 100).take == 10
+
+
+def test_what_is_only_recorded_does_not_keep_a_checkpoint_from_being_healthy() -> None:
+    won = {"gap": 1.5}
+    recorded = replace(CFG, policy=GO_BACK)
+    found = course(looks(WELL, won, won, won, won | FAR, won | FAR), recorded, 100)
+    assert found.take == 40 and found.alarms[0].name == "heads_win"
+    assert course(looks(WELL, won), replace(CFG, policy=Policy(heads_win="stop")), 100).healthy == [
+        0, 10
+    ]  # fmt: skip
 
 
 def test_it_goes_back_to_the_newest_healthy_checkpoint_and_then_to_the_one_before() -> None:
@@ -152,6 +163,7 @@ def test_what_is_told_is_json() -> None:
         ({"every": -1}, r"watch\.every must be >= 0, got -1"),
         ({"seeds": 1}, r"watch\.seeds must be >= 2, got 1"),
         ({"prompts": 7}, r"watch\.prompts must be >= 8, got 7"),
+        ({"prompts": 33}, r"prompts x watch\.seeds must be at most 64 pictures a look, got 66"),
         ({"patience": 0}, r"watch\.patience must be >= 1, got 0"),
         ({"slower": 0.0}, r"watch\.slower must lie in \(0, 1\], got 0\.0"),
     ],

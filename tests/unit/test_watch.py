@@ -9,19 +9,25 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
-from tests.games import Game, assert_same, new_run
+from tests import forks
+from tests.games import Drawn, Game, assert_same, new_run
 
-from fewstep.runs import Run, RunError
+from fewstep.data.batches import Batches
+from fewstep.runs import Follower, Run, RunError
 from fewstep.train import loop
 from fewstep.train.alarms import GO_BACK, Policy, WatchConfig
 from fewstep.train.aside import HEALTHY
+from fewstep.train.gauge import Gauge
 from fewstep.train.loop import every
+from fewstep.train.ranks import started
+from fewstep.train.retention import RetentionConfig, Row
 from fewstep.train.watch import COURSE, EVIDENCE, RECORD, Watch, read_looks
 
 CFG = WatchConfig(every=2, policy=GO_BACK)
@@ -138,7 +144,10 @@ def test_a_killed_run_ends_where_the_straight_one_does(
     assert_same(straight[0].state(), resumed.state())
     for name in (RECORD, COURSE):
         assert (tmp_path / "b" / name).read_bytes() == (straight[1] / name).read_bytes()
-    assert kept(tmp_path / "b") == kept(straight[1]) == ["healthy_00000014", "healthy_00000016"]
+    # what the two newest checkpoints may come to need, and no more
+    assert (
+        kept(tmp_path / "b") == kept(straight[1]) == [f"healthy_{i:08d}" for i in (4, 12, 14, 16)]
+    )
 
 
 def kept(run: Path) -> list[str]:
@@ -251,6 +260,114 @@ def test_what_is_gone_or_broken_is_said(tmp_path: Path) -> None:
         pytest.raises(RunError, match="is not a record of looks"),
     ):
         play(game(), run)
+
+
+def test_what_an_interruption_leaves_does_not_end_a_run_that_goes_back(tmp_path: Path) -> None:
+    """Looks, checkpoints and kills at steps of their own: a run that resumes may need what a later
+    look had given up."""
+
+    def apart(keep: int) -> Game:
+        found = Game(steps=32)
+        found.loop = replace(found.loop, checkpoint_every=4, keep=keep)
+        return found
+
+    def run_of(
+        own: Game,
+        run: Run,
+        cfg: WatchConfig,
+        away: Mapping[int, float],
+        *hooks: Callable[[int], None],
+    ) -> loop.Outcome:
+        return loop.train(
+            own.method, own.batches, own.loop, run, own.optims, [every(1, h) for h in hooks],
+            seed=0, console=Console(file=io.StringIO()),
+            watch=Watch(cfg, Told(away), steps=32, checkpoint_every=4),
+        )  # fmt: skip
+
+    def send(step: int) -> None:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    once = replace(CFG, every=6, patience=1)
+    cases = [
+        (2, CFG, {6: 0.9, 8: 0.6, 14: 0.9, 16: 0.9}, kill(19)),
+        (2, CFG, {14: 0.9, 16: 0.9, 18: 0.9}, kill(21)),
+        (1, once, {12: 0.9}, send),
+        (1, once, {12: 0.9}, kill(13)),
+    ]
+    for i, (keep, cfg, away, stop) in enumerate(cases):
+        straight, resumed = apart(keep), apart(keep)
+        with new_run(tmp_path / f"{i}a") as run:
+            outcome = run_of(straight, run, cfg, away)
+        with new_run(tmp_path / f"{i}b") as run, suppress(Killed):
+            run_of(apart(keep), run, cfg, away, stop)
+        with Run.open(tmp_path / f"{i}b") as run:
+            assert run_of(resumed, run, cfg, away) == outcome
+        assert_same(straight.state(), resumed.state())
+        records = [(tmp_path / f"{i}{name}" / RECORD).read_bytes() for name in "ab"]
+        assert records[0] == records[1]
+
+
+def test_a_gauge_beside_it_keeps_its_rates(tmp_path: Path) -> None:
+    def played(directory: Path, watch: Watch | None, *hooks: Callable[[int], None]) -> list[float]:
+        own, rates = game(), list[float]()
+        losses = {8: 0.9}
+
+        def measure(step: int) -> Row:
+            return Row(step=step, concept=0.1 * step, loss=losses.get(step, 0.0))
+
+        gauge = Gauge(
+            RetentionConfig(every=4), measure, own.method.modules, own.optims, last_step=16
+        )
+
+        def note(_step: int) -> None:
+            rates.append(own.optims["student"].cfg.lr)
+
+        run = Run.open(directory) if directory.exists() else new_run(directory)
+        with run, suppress(Killed):
+            loop.train(
+                own.method, own.batches, own.loop, run, own.optims,
+                [every(1, h) for h in (note, *hooks)], seed=0,
+                console=Console(file=io.StringIO()), gauge=gauge, watch=watch,
+            )  # fmt: skip
+        return rates
+
+    quiet = replace(CFG, policy=Policy())
+    alone = played(tmp_path / "a", None)
+    assert alone[-1] == 0.5 * alone[0]
+    assert played(tmp_path / "b", watch_of(quiet, Told({}))) == alone
+    first = played(tmp_path / "c", watch_of(quiet, Told({})), kill(13))
+    again = played(tmp_path / "c", watch_of(quiet, Told({})))
+    assert first == alone[:13] and set(again) == {alone[-1]}
+
+
+def go_back_together(directory: Path) -> int:
+    """One of several processes: an alarm at step 10, and one at the end."""
+    with started("cpu") as ranks:
+        own = game()
+        own.batches = Batches(Drawn(), batch_size=6, seed=0, micro_batch=3)
+        if ranks.first:
+            new_run(directory).close()
+        ranks.wait()
+        probe = Told({**AWAY, 14: 0.9, 16: 0.9})
+        run = Run.open(directory) if ranks.first else Follower(directory)
+        with run:
+            outcome = loop.train(
+                own.method, own.batches, own.loop, run, own.optims, seed=0,
+                console=Console(file=io.StringIO()), ranks=ranks, watch=watch_of(CFG, probe),
+            )  # fmt: skip
+        assert (outcome.why, outcome.weights) == ("the alarm far at its last step", 12)
+        assert probe.asked == (list(range(0, 17, 2)) if ranks.first else [])
+        last = [float(p.double().sum()) for p in own.method.modules["student"].parameters()]
+        ranks.agree("student", last)
+        ranks.agree("rate", own.optims["student"].cfg.lr)
+    return 0
+
+
+@pytest.mark.slow
+def test_several_processes_go_back_together(tmp_path: Path) -> None:
+    assert forks.run(2, lambda rank: go_back_together(tmp_path / "a")) == [0, 0]
+    assert "healthy_00000012" in kept(tmp_path / "a")
 
 
 def test_a_watch_that_never_looks_is_none() -> None:

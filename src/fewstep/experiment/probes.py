@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fewstep.data.batches import Batch
 from fewstep.evaluate import collapse, diversity, quality, retention
@@ -25,7 +26,8 @@ from fewstep.methods.base import Method
 from fewstep.nets.ema import Ema
 from fewstep.nets.moved import distances
 from fewstep.nets.packed import PackedLinear
-from fewstep.shapes import Pixels
+from fewstep.runs import RunError
+from fewstep.shapes import Latent, Pixels
 from fewstep.worlds.base import World
 
 LOOKS = {
@@ -70,8 +72,7 @@ class Probes:
         found = self.of_weights()
         if not drawn.isfinite().all():  # which a file would show as black
             return found | dict.fromkeys((*LOOKS, *DISTANCES), math.nan)
-        before = images if step == 0 else read_strip(self.first, self.spec.total)
-        return {**found, **looks_of(images), **self.of_features(images, before)}
+        return {**found, **looks_of(images), **self.of_features(images, self.before())}
 
     def follow(self, step: int) -> None:
         self.drawn()
@@ -80,18 +81,34 @@ class Probes:
         """Of teacher samples that are learnt from; a folder's pictures are of something else."""
         if self.experiment.data.source != "samples":
             return {}
-        x0 = self.batches(0)[0].x0[: self.spec.total]
         device = next(self.family.backbone.parameters()).device
-        return looks_of(eight_bit(self.family.decode(x0.to(device)).float().clamp(0, 1).cpu()))
+        found: list[Latent] = []
+        for step in range(self.spec.total):  # a step has one sample at the least
+            if sum(map(len, found)) < self.spec.total:
+                found += [batch.x0 for batch in self.batches(step)]
+        x0 = torch.cat(found)[: self.spec.total]
+        with torch.no_grad():
+            images = [self.family.decode(b.to(device)) for b in x0.split(self.cfg.batch)]
+        return looks_of(eight_bit(torch.cat([b.float().clamp(0, 1).cpu() for b in images])))
 
     def show(self, folder: Path) -> None:
         if self.last is not None:
             write_strip(folder / "pictures.png", self.last)
-            write_strip(folder / "before.png", read_strip(self.first, self.spec.total))
+            write_strip(folder / "before.png", self.before())
 
     @property
     def first(self) -> Path:
         return self.folder / "step_000000.png"
+
+    def before(self) -> Pixels:
+        """Pictures before training; RunError where they are gone and one process cannot draw
+        them."""
+        if not self.first.is_file():
+            if self.experiment.sharding.on:
+                raise RunError(f"{self.first} is gone; bring it back")
+            drawn = generate(self.family, self.start, self.spec, batch_size=self.cfg.batch)
+            write_strip(self.first, eight_bit(drawn))
+        return read_strip(self.first, self.spec.total)
 
     def drawn(self) -> Pixels:
         backbone = self.method.exported()

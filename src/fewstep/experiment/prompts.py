@@ -36,7 +36,7 @@ def watched_prompts(experiment: Experiment, world: World | None) -> list[str]:
     """Of the pictures by which a run's health is seen: as those of the preview, where there are as
     many."""
     n = experiment.watch.prompts
-    lines = lines_of(experiment, world, n, "watch.prompts")
+    lines = lines_of(experiment, world, n, "watch.prompts, set watch.every to 0,")
     found = world_prompts(world, "val", n) if lines is None else lines[-n:]
     return list(dict.fromkeys(found))
 

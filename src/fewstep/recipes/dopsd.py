@@ -87,7 +87,7 @@ def dopsd_zimage_turbo() -> Experiment:
             micro_batch=1,
         ),
         loop=LoopConfig(steps=2000, checkpoint_every=250),
-        watch=WatchConfig(every=50),
+        watch=WatchConfig(every=50, batch=4),
         sampling=SamplingConfig(steps=8, sampler="euler", every=250, prompts=4),
         dtype="bfloat16",
     )

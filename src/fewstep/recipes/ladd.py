@@ -101,7 +101,7 @@ def ladd_zimage() -> Experiment:
             micro_batch=2,
         ),
         loop=LoopConfig(steps=2000, checkpoint_every=200),
-        watch=WatchConfig(every=50, policy=GO_BACK),
+        watch=WatchConfig(every=50),  # whose bands no large model has tried
         dtype="bfloat16",
     )
 

@@ -95,7 +95,7 @@ def sda_zimage_turbo() -> Experiment:
             micro_batch=1,
         ),
         loop=LoopConfig(steps=2500, checkpoint_every=250),
-        watch=WatchConfig(every=50),
+        watch=WatchConfig(every=50, batch=4),
         sampling=SamplingConfig(steps=8, sampler="euler", every=250, prompts=4),
         dtype="bfloat16",
     )  # fmt: skip

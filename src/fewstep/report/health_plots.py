@@ -17,7 +17,7 @@ def panels_of_health(watched: Mapping[str, Watched]) -> list[Panel]:
     """A plot of each sign that any run has."""
     if len(watched) == 1:
         [own] = watched.values()
-        return [panel(sign, own) for sign in own.signs]
+        return [panel(sign, own) for sign in own.signs if sign.looks]
     words = {sign.name: sign.words for own in watched.values() for sign in own.signs}
     return [Panel(title=title(words[name]), lines=overlaid(name, watched)) for name in words]
 
@@ -39,7 +39,7 @@ def overlaid(name: str, watched: Mapping[str, Watched]) -> list[Line]:
         Line(run, over(sign.looks), colour(i), dashed=i >= len(COLOURS))
         for i, (run, own) in enumerate(watched.items())
         for sign in own.signs
-        if sign.name == name
+        if sign.name == name and sign.looks
     ]
 
 

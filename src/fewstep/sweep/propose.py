@@ -17,6 +17,7 @@ An answer that cannot be run is a trial like any other, refused, and the reason 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -125,6 +126,8 @@ def ask(sweep: Sweep, trials: Sequence[Trial], patience: float = PATIENCE) -> Ch
     change = found.get("change")
     if not isinstance(change, dict) or not change:
         raise BadAnswerError(f"its change must be a mapping of fields to values, got {change!r}")
+    if large := [key for key, value in change.items() if value in (math.inf, -math.inf)]:
+        raise BadAnswerError(f"the value of {large[0]} is too large for a number")
     return change
 
 

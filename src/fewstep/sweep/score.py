@@ -104,12 +104,14 @@ def see(
         text=str(run), source=str(run / "model"), name="student",
         steps=experiment.sampling.steps, role="student",
     )  # fmt: skip
+    own = replace(experiment.eval, split="val", prompts=len(stick.prompts))
+    evaluation_prompts(replace(experiment, eval=own), stick.world)  # none of which it trains on
     means = means_of(experiment, run / "pictures", stick.device)
     row = candidate(asked, stick.prompts, stick.seeds, Loader(means), means)
     pictures = row.draw(told).pictures
     check_size("the student", pictures, size_of(stick.reference))
-    own = measure(pictures, stick.world, stick.instruments)
-    found = draws(own, stick.measures, stick.weights)
+    measures = measure(pictures, stick.world, stick.instruments)
+    found = draws(measures, stick.measures, stick.weights)
     if not np.isfinite(found[stick.keys[0]][0]):
         raise UserError(f"its pictures have no {stick.keys[0].replace('_', ' ')}")
     unknown = np.full(len(stick.weights), np.nan)  # one picture of a prompt has no diversity

@@ -1,9 +1,9 @@
 """When a run is ill, and what is done about it: a rule over its looks, without torch.
 
     alarm      a sign that speaks for it, being out of its band, at `patience` looks one after the
-               other; one look is enough of what is not finite, and of signs that are sudden
-    healthy    the newest checkpoint at a look with every sign in its band, unless the run has gone
-               back since; two of them are kept, and the start is the first
+               other; one look is enough of what is not finite
+    healthy    the newest checkpoint at a look at which no sign speaks for an alarm that a run goes
+               back or stops for; two of them are kept, and the start is the first
     back       to the newest healthy checkpoint, at `slower` times the learning rates; each is given
                up when it is gone back to, as long as there is an older one
 
@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from fewstep.train.signs import SIGNS, Look, Sign, band, band_text, bands, healthy, side
+from fewstep.train.signs import SIGNS, Look, Sign, band, band_text, bands, side
 
 Action = Literal["log", "evidence", "slow", "back", "stop"]
 """What an alarm leads to, each with what stands before it but for "slow" and "back", of which the
 latter is slower too: a line and a record; pictures beside it; lower learning rates; weights of the
 last healthy checkpoint; the end of the run, with these weights."""
+PICTURES = 64
+"""A look has at the most: they are kept side by side in one file."""
 ACTIONS: tuple[Action, ...] = ("log", "evidence", "slow", "back", "stop")
 
 
@@ -55,7 +57,7 @@ class Policy:
 
 
 GO_BACK = Policy(not_finite="back", far="back", looks="back", prompts="back")
-"""Of recipes that are known to stay in their bands."""
+"""Of recipes whose healthy runs have been seen to stay in their bands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,11 @@ class WatchConfig:
         ):  # fmt: skip
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"watch.{name} must be >= {least}, got {value}")
+        if (pictures := self.prompts * self.seeds) > PICTURES:
+            raise ValueError(
+                f"watch.prompts x watch.seeds must be at most {PICTURES} pictures a look, got "
+                f"{pictures}"
+            )
         if not 0 < self.slower <= 1:
             raise ValueError(f"watch.slower must lie in (0, 1], got {self.slower}")
 
@@ -137,11 +144,17 @@ def raised(window: Sequence[Look], patience: int, start: Look) -> list[tuple[Sig
         own = band(sign, start)
         if (alarm := side(sign, window[-1], own)) is None:
             continue
-        needed = 1 if sign.sudden or not math.isfinite(window[-1].values[sign.name]) else patience
+        needed = patience if math.isfinite(window[-1].values[sign.name]) else 1
         recent = window[-needed:]
         if len(recent) == needed and all(side(sign, look, own) == alarm for look in recent):
             found.append((sign, alarm))
     return found
+
+
+def healthy(look: Look, start: Look, policy: Policy) -> bool:
+    """Whether nothing speaks against going back here: what is only recorded does not."""
+    spoken = {side(sign, look, band(sign, start)) for sign in SIGNS} - {None}
+    return not any(policy.of(alarm) in ("back", "stop") for alarm in spoken if alarm)
 
 
 def course(looks: Sequence[Look], cfg: WatchConfig, *, steps: int, checkpoint_every: int) -> Course:
@@ -176,7 +189,7 @@ def course(looks: Sequence[Look], cfg: WatchConfig, *, steps: int, checkpoint_ev
             stop = reason(look, new, action, cfg, steps)
             break
         newest = look.step // checkpoint_every * checkpoint_every
-        if healthy(look, start) and newest > max(gone_back, kept[-1]):
+        if healthy(look, start, cfg.policy) and newest > max(gone_back, kept[-1]):
             kept = [*kept, newest][-2:]
     return Course(alarms=alarms, healthy=kept, rate=rate, stop=stop, take=take)
 

@@ -57,6 +57,7 @@ def linked(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # not every file system has links
         shutil.copy2(source, target)
+        sync(Path(target))
 
 
 def take(

@@ -264,6 +264,9 @@ def train(
             run_hooks()
             why = look()
         if progress.step != saved:
+            if watch is not None and watch.cfg.keeps:
+                saving.finish()
+                watch.hold(run, progress.step, ranks)
             save()
         saving.finish()
         # who ends first would be taken for a failure by torchrun, which then ends the others

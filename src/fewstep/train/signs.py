@@ -28,12 +28,11 @@ class Sign:
     below: str = ""
     above: str = ""
     """The alarm of values on this side."""
-    sudden: bool = False
 
 
 SIGNS = (
-    Sign(name="skipped", words="share of steps that were not finite", high=0.02,
-         above="not_finite", sudden=True),
+    Sign(name="skipped", words="share of steps that were not finite", high=0.1,
+         above="not_finite"),
     Sign(name="gap", words="gap of the heads' logits", low=0.02, high=1.4, below="heads_lost",
          above="heads_win"),
     Sign(name="accuracy", words="accuracy of the heads", high=0.98, above="heads_win"),
@@ -103,7 +102,3 @@ def side(sign: Sign, look: Look, own: tuple[float, float]) -> str | None:
     if value is None or low <= value <= high:
         return None
     return (sign.below or sign.above) if value < low else (sign.above or sign.below)
-
-
-def healthy(look: Look, start: Look) -> bool:
-    return all(side(sign, look, band(sign, start)) is None for sign in SIGNS)

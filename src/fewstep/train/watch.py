@@ -24,7 +24,7 @@ from fewstep.jsonl import no_nan
 from fewstep.runs import Follower, Run, RunError, write_atomic
 from fewstep.train.alarms import ACTIONS, Course, WatchConfig, course, told
 from fewstep.train.aside import HEALTHY, go_back, healthy_name, set_aside, set_rates
-from fewstep.train.commit import name_of
+from fewstep.train.commit import by_age, name_of, step_of
 from fewstep.train.optim import Optim
 from fewstep.train.ranks import ALONE, Ranks
 from fewstep.train.signs import Look
@@ -93,14 +93,32 @@ class Watch:
         own: list[dict[str, Any]] = []
         if isinstance(run, Run):
             own = [row for row in read_looks(run.directory) if row["step"] <= step]
-            if (run.directory / RECORD).is_file():
-                write(run, own)
             last = own[-1]["step"] if own else 0
             self.stretch = Stretch.of(run.metrics(), last)
             run.watchers.append(lambda row: self.stretch.hear(row))
         self.looks = [look_of(row) for row in ranks.all_facts(own)[0]]
+        if isinstance(run, Run):
+            self.clear(run, step)
         if self.looks:
-            set_rates(self.optims, self.rates, self.course.rate)
+            self.slow(self.course)
+
+    def clear(self, run: Run, step: int) -> None:
+        """Nothing in the run is of later than this step, from which it goes on."""
+        if self.looks:
+            self.write(run, self.course)
+        else:
+            for name in (RECORD, COURSE):
+                (run.directory / name).unlink(missing_ok=True)
+        for path in run.checkpoints.glob(f".{HEALTHY}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in run.checkpoints.glob(f"{HEALTHY}*"):
+            if int(path.name.removeprefix(HEALTHY)) > step:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def slow(self, found: Course) -> None:
+        """A gauge beside it has rates of its own, where no policy lowers any."""
+        if found.rate < 1:
+            set_rates(self.optims, self.rates, found.rate)
 
     def look(
         self, run: Run | Follower, step: int, *, say: Callable[[str], None],
@@ -122,7 +140,7 @@ class Watch:
         if found.take is not None:
             path = run.checkpoints / healthy_name(found.take)
             go_back(path, found.take, self.modules, self.optims)
-        set_rates(self.optims, self.rates, found.rate)
+        self.slow(found)
         return found.stop
 
     def measured(self, step: int, ranks: Ranks) -> Look:
@@ -140,27 +158,37 @@ class Watch:
 
     def record(self, run: Run, found: Course, say: Callable[[str], None]) -> None:
         """The looks and what was made of them, and of an alarm at the last one what shows it."""
-        rows = [row_of(look) for look in self.looks]
-        write(run, rows)
-        text = json.dumps(no_nan(told(self.looks, found)), indent=1, allow_nan=False)
-        write_atomic(run.directory / COURSE, text.encode() + b"\n")
+        self.write(run, found)
         alarms = [alarm for alarm in found.alarms if alarm.step == self.looks[-1].step]
         for alarm in alarms:
             say(alarm.line())
         if any(ACTIONS.index(alarm.action) >= ACTIONS.index("evidence") for alarm in alarms):
             folder = run.directory / EVIDENCE / name_of(self.looks[-1].step)
             folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"alarms": [alarm.line() for alarm in alarms], **rows[-1]}, indent=1)
-            write_atomic(folder / "alarms.json", text.encode() + b"\n")
+            lines = {"alarms": [alarm.line() for alarm in alarms], **row_of(self.looks[-1])}
+            write_atomic(folder / "alarms.json", json.dumps(lines, indent=1).encode() + b"\n")
             self.probe.show(folder)
+
+    def write(self, run: Run, found: Course) -> None:
+        lines = [json.dumps(row_of(look), allow_nan=False) + "\n" for look in self.looks]
+        write_atomic(run.directory / RECORD, "".join(lines).encode())
+        text = json.dumps(no_nan(told(self.looks, found)), indent=1, allow_nan=False)
+        write_atomic(run.directory / COURSE, text.encode() + b"\n")
+
+    def hold(self, run: Run | Follower, step: int, ranks: Ranks = ALONE) -> None:
+        """Before a checkpoint of an interruption takes the place of another: the newest one that a
+        look may yet find healthy."""
+        newest = step // self.checkpoint_every * self.checkpoint_every
+        path = run.checkpoints / name_of(newest)
+        if ranks.first and newest < step and path.is_dir():
+            set_aside(run.checkpoints, newest, healthy_name(newest))
+        ranks.wait()
 
     def keep(
         self, run: Run | Follower, found: Course, settle: Callable[[], None], ranks: Ranks
     ) -> None:
-        """Set aside what the run may go back to and is not there yet, and give up the rest; what is
-        about to be loaded stays."""
-        wanted = dict.fromkeys(([] if found.take is None else [found.take]) + list(found.healthy))
-        folder = run.checkpoints
+        """Set aside what the run may go back to and is not there yet, and give up the rest."""
+        folder, wanted = run.checkpoints, self.needed(run.checkpoints)
         missing = [step for step in wanted if not (folder / healthy_name(step)).is_dir()]
         if ranks.any(bool(missing)):
             settle()
@@ -177,6 +205,21 @@ class Watch:
                 if path.name not in map(healthy_name, wanted):
                     shutil.rmtree(path, ignore_errors=True)
         ranks.wait()
+
+    def needed(self, folder: Path) -> list[int]:
+        """Steps that this run goes back to or may, and so may one that resumes from any of the
+        checkpoints there: it repeats what was decided since."""
+        oldest = min(map(step_of, by_age(folder)), default=0)
+        found: dict[int, None] = {}
+        for n in range(1, len(self.looks) + 1):
+            if n == len(self.looks) or self.looks[n].step >= oldest:
+                own = course(
+                    self.looks[:n], self.cfg, steps=self.steps,
+                    checkpoint_every=self.checkpoint_every,
+                )  # fmt: skip
+                found |= dict.fromkeys(own.healthy)
+                found |= {} if own.take is None else {own.take: None}
+        return list(found)
 
 
 def read_looks(directory: Path) -> list[dict[str, Any]]:
@@ -204,8 +247,3 @@ def look_of(row: Mapping[str, Any]) -> Look:
 
 def row_of(look: Look) -> dict[str, Any]:
     return no_nan({"step": look.step, "values": dict(look.values), "beside": dict(look.beside)})
-
-
-def write(run: Run, rows: list[dict[str, Any]]) -> None:
-    lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
-    write_atomic(run.directory / RECORD, "".join(lines).encode())

@@ -99,6 +99,18 @@ def test_a_number_that_is_not_finite_is_left_out_of_the_line(tmp_path: Path) -> 
     assert "nan" in write_report(directory).read_text(encoding="utf-8")
 
 
+def test_a_sign_without_a_look_yet_has_no_plot(tmp_path: Path) -> None:
+    """As between the start of a run that goes on and its first look."""
+    directory = watched_run(tmp_path / "a")
+    first = (directory / "health.jsonl").read_text().splitlines(keepends=True)[0]
+    (directory / "health.jsonl").write_text(first)
+    found = read_watched(directory)
+    assert found is not None and len(panels_of_health({"a": found})) == 2
+    write_report(directory)
+    other = watched_run(tmp_path / "b")
+    write_report(directory, other, path=tmp_path / "both.html")
+
+
 def test_files_that_cannot_be_understood_are_named(tmp_path: Path) -> None:
     directory = watched_run(tmp_path / "a")
     assert read_watched(tmp_path) is None

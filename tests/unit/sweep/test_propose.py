@@ -94,6 +94,16 @@ def test_an_answer_that_does_not_come_and_a_second_proposer(tmp_path: Path) -> N
     assert refused is not None and refused.why == "there was none in 0.5 seconds"
 
 
+def test_a_number_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    large = '{"change": {"optim.student.lr": 1e999}}'  # which Python reads as infinite
+    plan = plan_of((), propose=command(tmp_path, [large, {"stop": True}]))
+    sweep, log = opened(tmp_path / "sweep", plan), Log(tmp_path / "runs.txt")
+    assert propose(sweep, log.means(), nothing)
+    refused = trials_of(sweep)[1].result
+    assert refused is not None
+    assert refused.why == "the value of optim.student.lr is too large for a number"
+
+
 def test_the_example_of_the_documentation_proposes_what_can_be_run(tmp_path: Path) -> None:
     text = Path("docs/sweep.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fewstep.errors import UserError
 from fewstep.evaluate.metrics import draws
 from fewstep.experiment.config import Experiment
 from fewstep.recipes import RECIPES
@@ -62,6 +63,9 @@ def test_the_teacher_takes_the_place_of_a_truth(model: Path, tmp_path: Path) -> 
     assert found["distance_pixels"][0] > 0
     assert len(list((tmp_path / "reference").glob("*/*.png"))) == 16
     assert len(list((tmp_path / "run" / "pictures").glob("*/*.png"))) == 16
+    more = replace(base.data, samples=replace(base.data.samples, prompts=8))
+    with pytest.raises(UserError, match="would be both trained on and evaluated"):
+        see(stick, replace(base, data=more), tmp_path / "run")
     (tmp_path / FILE).write_text(to_text(plan))
     assert read_plan(tmp_path / FILE) == plan
 
