@@ -49,6 +49,7 @@ def test_a_relative_band_is_learnt_from_the_start_and_from_what_is_to_come() -> 
     assert band(sign, start) == (0.5 * 1.0, 3.0 * 2.0)
     assert band(sign, replace(start, beside={})) == (0.5, 3.0)
     assert band(sign, replace(start, beside={"detail": math.nan})) == (0.5, 3.0)
+    assert band(sign, replace(start, beside={"detail": math.inf})) == (0.5, 3.0)
     nothing = replace(start, values={"detail": 0.0}, beside={})
     assert band(sign, nothing) == (-math.inf, math.inf)
     assert band(Sign(name="gap", words="", low=0.1, high=1.4), start) == (0.1, 1.4)

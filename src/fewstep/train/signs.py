@@ -81,7 +81,7 @@ def band(sign: Sign, start: Look) -> tuple[float, float]:
     if not sign.relative:
         return sign.low, sign.high
     known = [own[sign.name] for own in (start.values, start.beside) if sign.name in own]
-    known = [value for value in known if math.isfinite(value) and value > 0]
+    known = [value for value in known if 0 < value < math.inf]
     if not known:
         return -math.inf, math.inf
     return sign.low * min(known), sign.high * max(known)
