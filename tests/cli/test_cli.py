@@ -31,7 +31,7 @@ def test_train_sample_eval_report(
 ) -> None:
     out = tmp_path / "run"
     assert main(["train", "ladd_shapes", *options, "--out", str(out)]) == 0
-    assert [p.name for p in sorted((out / "samples").iterdir())] == [
+    assert [p.name for p in sorted((out / "samples").glob("*.png"))] == [
         "step_000000.png", "step_000001.png", "step_000002.png",
     ]  # fmt: skip
     with Image.open(out / "samples" / "step_000000.png") as strip:

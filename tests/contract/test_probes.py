@@ -63,7 +63,7 @@ def test_a_look_is_what_its_pictures_and_weights_say(cache: Path, tmp_path: Path
     looks = {row["step"]: row for row in read_looks(tmp_path / "a")}
     assert list(looks) == [0, 2, 4]
     first, last = looks[0]["values"], looks[4]["values"]
-    assert first["moved"] == 0 and first["away"] == 0 and "behind" not in first
+    assert first["moved"] == 0 and abs(first["away"]) < 1e-9 and "behind" not in first
 
     watch = built.watch
     assert watch is not None and isinstance(watch.probe, Probes)
@@ -176,3 +176,18 @@ def test_pictures_that_are_not_finite_are_no_black_ones(cache: Path, tmp_path: P
     assert [name for name, value in found.items() if np.isnan(value)] == [
         "detail", "sharpness", "saturation", "contrast", "scale", "seeds", "prompts", "away",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_short_file_of_prompts_leaves_out_what_needs_more(cache: Path, tmp_path: Path) -> None:
+    file, seen = tmp_path / "prompts.txt", list[set[str]]()
+    for n in (1, 3):
+        file.write_text("\n".join(["a red circle", "two blue squares", "a green triangle"][:n]))
+        given = experiment(cache, **{
+            "data.prompts_file": str(file), "sampling.prompts": 1, "data.samples.prompts": 1,
+            "world": "none", "data.batch_size": 2, "data.micro_batch": None,
+        })  # fmt: skip
+        built = build(given, tmp_path / str(n))
+        assert built.watch is not None
+        seen.append(set(built.watch.probe(0)))
+    assert seen[1] - seen[0] == {"prompts", "seeds"} and "away" not in seen[1]

@@ -82,7 +82,8 @@ MOMENTS: dict[str, tuple[type | ModuleType, str]] = {
 def test_while_the_first_is_at_something(
     moment: str, rank: int, model: Path, tmp_path: Path
 ) -> None:
-    """It comes at the second preview or the first save, both of which belong to step 2."""
+    """It comes at the second preview or save, both of which belong to step 2; the first are of the
+    start."""
     out, pids = tmp_path / "run", [tmp_path / "pid_0", tmp_path / "pid_1"]
     owner, name = MOMENTS[moment]
 
@@ -93,7 +94,7 @@ def test_while_the_first_is_at_something(
         def function(*args: Any, **more: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == (2 if moment == "preview" else 1):
+            if calls == (1 if moment == "opening" else 2):
                 os.kill(int(pids[rank].read_text()), signal.SIGTERM)
                 time.sleep(0.2)
             return real(*args, **more)

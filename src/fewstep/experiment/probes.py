@@ -15,6 +15,7 @@ import torch
 
 from fewstep.data.batches import Batch
 from fewstep.evaluate import collapse, diversity, quality, retention
+from fewstep.evaluate.fidelity import MIN_PROMPTS
 from fewstep.evaluate.gallery import eight_bit
 from fewstep.evaluate.generate import GenerationSpec, generate
 from fewstep.experiment.config import Experiment
@@ -129,19 +130,24 @@ class Probes:
         return {"moved": moved} if moved == 0 else {"moved": moved, "behind": behind}
 
     def of_features(self, images: Pixels, before: Pixels) -> dict[str, float]:
-        """Distances between seeds, between prompts, and to the pictures before training."""
+        """Distances between seeds, between prompts, and to the pictures before training; of fewer
+        prompts than they need, they are left out."""
         prompts, seeds = len(self.spec.prompts), len(self.spec.seeds)
+        if prompts < 2:
+            return {}
         own, other = self.extract(images), self.extract(before)
         try:
             apart = collapse.prompt_distances(own.reshape(prompts, seeds, -1))
         except ValueError:  # features without a direction
             return dict.fromkeys(DISTANCES, math.nan)
         index = np.arange(len(own)) // seeds
-        return {
+        found = {
             "seeds": float(diversity.cosine_distance(own, index, prompts).mean()),
             "prompts": float(apart.same_seed.sum() / (prompts * (prompts - 1))),
-            "away": retention.shift(own, other, seeds),
         }
+        if prompts >= MIN_PROMPTS:
+            found["away"] = retention.shift(own, other, seeds)
+        return found
 
 
 def looks_of(images: Pixels) -> dict[str, float]:

@@ -33,10 +33,10 @@ def preview_prompts(experiment: Experiment, world: World | None) -> list[str]:
 
 
 def watched_prompts(experiment: Experiment, world: World | None) -> list[str]:
-    """Of the pictures by which a run's health is seen: as those of the preview, where there are as
-    many."""
+    """Of the pictures by which a run's health is seen: as those of the preview, and as many as a
+    file has where that is fewer."""
     n = experiment.watch.prompts
-    lines = lines_of(experiment, world, n, "watch.prompts, set watch.every to 0,")
+    lines = lines_of(experiment, world, 1, "watch.prompts")
     found = world_prompts(world, "val", n) if lines is None else lines[-n:]
     return list(dict.fromkeys(found))
 
@@ -64,8 +64,6 @@ def check_prompts(experiment: Experiment, world: World | None) -> None:
         if trains_on_prompts(experiment):
             training_prompts(experiment, world)
         preview_prompts(experiment, world)
-        if experiment.watch.every:
-            watched_prompts(experiment, world)
         if world is not None:  # which alone can judge
             evaluation_prompts(experiment, world)
 
