@@ -90,7 +90,7 @@ def test_a_look_is_what_its_pictures_and_weights_say(cache: Path, tmp_path: Path
     assert last["moved"] == pytest.approx(float(way.norm() / whole.norm()), rel=1e-4)
     assert last["behind"] == pytest.approx(float(lag.norm() / way.norm()), rel=1e-4)
 
-    x0 = built.batches(0)[0].x0[:24]
+    x0 = torch.cat([batch.x0 for step in range(6) for batch in built.batches(step)])[:24]
     real = eight_bit(built.family.decode(x0).float().clamp(0, 1))
     assert looks[0]["beside"]["contrast"] == pytest.approx(quality.contrast(real).mean(), rel=1e-6)
 
@@ -185,7 +185,7 @@ def test_a_short_file_of_prompts_leaves_out_what_needs_more(cache: Path, tmp_pat
         file.write_text("\n".join(["a red circle", "two blue squares", "a green triangle"][:n]))
         given = experiment(cache, **{
             "data.prompts_file": str(file), "sampling.prompts": 1, "data.samples.prompts": 1,
-            "world": "none", "data.batch_size": 2, "data.micro_batch": None,
+            "world": "none", "data.samples.picture_share": 0.0,
         })  # fmt: skip
         built = build(given, tmp_path / str(n))
         assert built.watch is not None
