@@ -9,13 +9,12 @@ data.json                    the pictures it learnt from, and what was left out
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from fewstep.report.evaluation import number
 from fewstep.report.results import Picture
 from fewstep.report.tuning import Drift, Folder, Gauge, Look, Return, Shown, Teacher, Tuning
-from fewstep.report.typed import Node, WrongShape, read_json
+from fewstep.report.typed import Node, WrongShape, read_json, read_rows
 from fewstep.runs import RunError
 
 
@@ -59,7 +58,10 @@ def drift(node: Node) -> Drift:
 
 
 def gauge_of(root: Node, directory: Path) -> Gauge:
-    looks, kept = [look(row) for row in rows_of(directory)], root.at("kept").count()
+    looks, kept = (
+        [look(row) for row in read_rows(directory / "retention.jsonl")],
+        root.at("kept").count(),
+    )
     if kept not in [own.step for own in looks]:
         raise root.at("kept").wrong("the step of a row of retention.jsonl")
     stopped = root.maybe("stopped")
@@ -94,16 +96,6 @@ def strips(directory: Path, kept: Look) -> list[tuple[str, list[Picture]]]:
         own = [Picture(path=p, caption=caption) for caption, p in paths.items() if p.is_file()]
         found += [(title, own)] if own else []
     return found
-
-
-def rows_of(directory: Path) -> list[Node]:
-    """The looks of a run; WrongShape for a line that is no object."""
-    path = directory / "retention.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    try:
-        return [Node(json.loads(line), f"line {i} of {path}") for i, line in enumerate(lines, 1)]
-    except ValueError as error:
-        raise WrongShape(f"{path}, which belongs to it, is not JSON lines ({error})") from error
 
 
 def look(row: Node) -> Look:

@@ -83,6 +83,15 @@ class Node:
         return self.value
 
 
+def read_rows(path: Path) -> list[Node]:
+    """The lines of a file, none if there is no file; WrongShape for one that is no JSON."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        return [Node(json.loads(line), f"line {i} of {path}") for i, line in enumerate(lines, 1)]
+    except ValueError as error:
+        raise WrongShape(f"{path}, which belongs to it, is not JSON lines ({error})") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file, empty if there is no file; RunError where it holds something else."""
     if not path.is_file():

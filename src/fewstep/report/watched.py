@@ -7,14 +7,13 @@ evidence/step_*/*.png    pictures of an alarm's step, and the same before traini
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewstep.report.results import Picture
-from fewstep.report.typed import Node, WrongShape, read_json
+from fewstep.report.typed import Node, WrongShape, read_json, read_rows
 from fewstep.runs import RunError
 
 EVIDENCE = {"before.png": "before training", "pictures.png": "at the alarm"}
@@ -66,21 +65,12 @@ def read_watched(directory: Path) -> Watched | None:
     if not path.is_file():
         return None
     try:
-        return watched_of(Node(read_json(path)), rows_of(directory), directory)
+        return watched_of(Node(read_json(path)), read_rows(directory / "health.jsonl"), directory)
     except WrongShape as error:
         raise RunError(
             f"{path} cannot be understood: {error}; bring it back, or take it out of the run to "
             "leave it out of the page"
         ) from error
-
-
-def rows_of(directory: Path) -> list[Node]:
-    path = directory / "health.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    try:
-        return [Node(json.loads(line), f"line {i} of {path}") for i, line in enumerate(lines, 1)]
-    except ValueError as error:
-        raise WrongShape(f"{path}, which belongs to it, is not JSON lines ({error})") from error
 
 
 def watched_of(root: Node, rows: Sequence[Node], directory: Path) -> Watched:
