@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -108,7 +108,7 @@ def read_values(key: str, text: str, kind: Any) -> Range | Choice:
         None if v in nothing else decode(kind, yaml.safe_load(v), where, key)
         for v in text.split(",")
     )
-    if any(isinstance(v, tuple) or hasattr(v, "__dataclass_fields__") for v in values):
+    if any(isinstance(v, tuple) or is_dataclass(v) for v in values):
         raise UserError(f"{where}: {key} holds several values; vary a field that holds one")
     if len(values) < 2 or len(set(map(repr, values))) < len(values):
         raise UserError(f"{where}: {key} needs at least two different values, got {text!r}")
